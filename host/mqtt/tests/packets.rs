@@ -3,6 +3,14 @@
 //! `data/packets.jsonl` holds one case a line: `{"id", "version": 4|5, "spec", "expect":
 //! "accept"|"reject"|"either", "hex"}`. Files named in the environment variable
 //! `PORTREEVE_PACKETS` (separated by `:`) are run as well.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::allow_attributes,
+    reason = "tests stop at the first surprise"
+)]
 
 use portreeve_mqtt::{DecodeError, Limits, Packet, ProtocolVersion, decode, decode_first};
 use serde_json::Value;

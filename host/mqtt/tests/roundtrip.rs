@@ -1,4 +1,11 @@
 //! `decode(encode(p)) == p` for generated packets, and a second reader's opinion on them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "tests stop at the first surprise"
+)]
 
 use std::num::NonZeroU16;
 

@@ -1,0 +1,10 @@
+//! What `wit/` says, as Rust: generated, and named once here for the rest of the crate.
+#![expect(missing_docs, reason = "generated; documented in wit/")]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "plugin",
+    // Borrowed arguments: a message is lowered into the guest straight from the gateway's bytes.
+    ownership: Borrowing { duplicate_if_necessary: true },
+    exports: { default: async },
+});

@@ -1,0 +1,89 @@
+//! Why a call of a guest did not give an answer, by whose fault it is.
+
+use std::time::Duration;
+
+use wasmtime_wasi::I32Exit;
+
+use crate::instance::GrowthRefused;
+
+/// A call that gave no answer. The caller fails closed: nobody is let in, nothing is delivered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The guest did what it must not; its instance is gone.
+    #[error("the guest {0}")]
+    Guest(#[from] GuestFault),
+    /// The guest answered that it could not decide; its text.
+    #[error("the guest reports: {0}")]
+    Reported(String),
+    /// The guest did not answer in time, whether it computed, waited or queued.
+    #[error("no answer within {} ms", .0.as_millis())]
+    DeadlineExceeded(Duration),
+    /// As many calls wait as the plugin's `waiting_calls_max` allows.
+    #[error("{0} calls wait already")]
+    Overloaded(usize),
+    /// The plugin does not export what was asked for.
+    #[error("the plugin has no such export: {0}")]
+    NotExported(&'static str),
+    /// The engine has no room for another instance: ours, not the guest's.
+    #[error("no room for another instance: {0}")]
+    Engine(String),
+}
+
+/// What a guest did wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GuestFault {
+    /// It trapped: a panic, an out-of-bounds access, a division by zero, an exhausted stack.
+    #[error("trapped: {0}")]
+    Trapped(String),
+    /// It wanted more memory or table elements than its limit.
+    #[error("asked for more memory than its limit: {0}")]
+    MemoryLimit(String),
+    /// It handed more to the host than `output_bytes_max`.
+    #[error("handed more than {0} bytes to the host in one call")]
+    OutputLimit(usize),
+    /// It called `exit`.
+    #[error("exited with status {0}")]
+    Exited(i32),
+}
+
+impl CallError {
+    /// The kind as one word, for metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Guest(GuestFault::Trapped(_)) => "trap",
+            Self::Guest(GuestFault::MemoryLimit(_)) => "memory",
+            Self::Guest(GuestFault::OutputLimit(_)) => "output",
+            Self::Guest(GuestFault::Exited(_)) => "exit",
+            Self::Reported(_) => "error",
+            Self::DeadlineExceeded(_) => "deadline",
+            Self::Overloaded(_) => "overloaded",
+            Self::NotExported(_) => "not-exported",
+            Self::Engine(_) => "engine",
+        }
+    }
+
+    /// Sorts what the engine reports. `output_bytes_max` is the limit that was in force.
+    pub(crate) fn from_engine(error: &wasmtime::Error, output_bytes_max: usize) -> Self {
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            return GuestFault::Exited(exit.0).into();
+        }
+        if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
+            return GuestFault::Trapped(trap.to_string()).into();
+        }
+        if let Some(limit) = error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>() {
+            return Self::Engine(limit.to_string());
+        }
+        if let Some(limit) = error.downcast_ref::<GrowthRefused>() {
+            return GuestFault::MemoryLimit(limit.to_string()).into();
+        }
+        let text = error.root_cause().to_string();
+        // The engine has no type for this one.
+        if text.contains("fuel allocated for hostcalls has been exhausted") {
+            return GuestFault::OutputLimit(output_bytes_max).into();
+        }
+        GuestFault::Trapped(text).into()
+    }
+}

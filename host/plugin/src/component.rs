@@ -1,0 +1,203 @@
+//! From bytes to a component that can be instantiated: compile, check what it imports and
+//! exports before any of its code runs, look its exports up.
+
+use std::sync::Arc;
+
+use wasmtime::component::Component;
+
+use crate::bindings::exports::portreeve::plugin::{on_connect, on_publish};
+use crate::call::CallError;
+use crate::engine::Engine;
+use crate::instance::PreInstance;
+
+mod code_cache;
+
+pub use code_cache::CodeCache;
+
+/// Why a file is no plugin, or not one that may run here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The bytes are a core module.
+    #[error(
+        "this is a core WebAssembly module, not a component: build it for wasm32-wasip2, or wrap \
+         it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// The bytes are no WebAssembly at all, or not valid.
+    #[error("not a valid WebAssembly component: {0}")]
+    Invalid(String),
+    /// It imports what is not given to it.
+    #[error("it imports what it is not given:{}", list(.0))]
+    Imports(Vec<RefusedImport>),
+    /// It exports none of the interfaces of `wit/`.
+    #[error(
+        "it exports neither portreeve:plugin/on-connect@0.1.0 (a verifier) nor \
+         portreeve:plugin/on-publish@0.1.0 (a parser); its exports:{}", list(.0)
+    )]
+    Exports(Vec<String>),
+    /// Its first instance did not start.
+    #[error("it does not start: {0}")]
+    Start(#[source] CallError),
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return " none".to_owned();
+    }
+    items.iter().map(|item| format!("\n  {item}")).collect()
+}
+
+/// An import that is not given, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {reason}")]
+pub struct RefusedImport {
+    /// The name with its version, as it stands in the component.
+    pub name: String,
+    /// Why, and what to do.
+    pub reason: &'static str,
+}
+
+/// Interfaces of WASI 0.2 that every plugin may import; `engine` links just these.
+const WASI: &[&str] = &[
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/terminal-stderr",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+const OURS: &[&str] = &[
+    "portreeve:plugin/log",
+    "portreeve:plugin/settings",
+    "portreeve:plugin/state",
+    "portreeve:plugin/types",
+];
+
+/// Why an import is refused; `None` when it is given.
+fn refusal(name: &str) -> Option<&'static str> {
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    if OURS.contains(&interface) {
+        return (!version.starts_with("0.1."))
+            .then_some("this gateway serves version 0.1 of the plugin contract");
+    }
+    if WASI.contains(&interface) {
+        return (!version.starts_with("0.2."))
+            .then_some("this gateway serves version 0.2 of WASI; build for wasm32-wasip2");
+    }
+    Some(match interface {
+        name if name.starts_with("wasi:sockets/") => "plugins have no sockets",
+        name if name.starts_with("wasi:http/") => "no HTTP host is granted to this plugin",
+        name if name.starts_with("wasi:filesystem/") => "plugins have no file system",
+        name if name.starts_with("portreeve:plugin/") => {
+            "the plugin contract has no such interface"
+        }
+        _ => "unknown here; plugins import portreeve:plugin/log, settings, state and WASI 0.2",
+    })
+}
+
+/// A component that was checked, ready to be instantiated.
+pub struct Loaded {
+    pub(crate) pre: PreInstance,
+    /// What it imports, with versions.
+    pub imports: Vec<String>,
+    /// What it exports, with versions.
+    pub exports: Vec<String>,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("imports", &self.imports)
+            .field("exports", &self.exports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Compiles `bytes` (or takes the code from `cache`) and checks imports and exports. None of
+/// the component's code runs. Takes seconds for large components: not for an I/O thread.
+///
+/// # Errors
+/// [`LoadError`] naming everything that is refused or missing.
+pub fn load_component(
+    engine: &Engine,
+    bytes: &[u8],
+    cache: Option<&CodeCache>,
+) -> Result<Loaded, LoadError> {
+    // The fifth byte tells a component (layer 1) from a module (layer 0).
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        return Err(LoadError::CoreModule);
+    }
+    let component = match cache {
+        Some(cache) => cache.compile(engine, bytes),
+        None => Component::from_binary(&engine.wasmtime, bytes),
+    }
+    .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+    let component_type = component.component_type();
+    let names = |iterator: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+        iterator.map(str::to_owned).collect()
+    };
+    let imports = names(&mut component_type.imports(&engine.wasmtime).map(|(name, _)| name));
+    let exports = names(&mut component_type.exports(&engine.wasmtime).map(|(name, _)| name));
+    let refused: Vec<RefusedImport> = imports
+        .iter()
+        .filter_map(|name| refusal(name).map(|reason| RefusedImport { name: name.clone(), reason }))
+        .collect();
+    if !refused.is_empty() {
+        return Err(LoadError::Imports(refused));
+    }
+    let pre = engine
+        .linker
+        .instantiate_pre(&component)
+        .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+    let verifier = on_connect::GuestIndices::new(&pre).ok().map(Arc::new);
+    let parser = on_publish::GuestIndices::new(&pre).ok().map(Arc::new);
+    if verifier.is_none() && parser.is_none() {
+        return Err(LoadError::Exports(exports));
+    }
+    Ok(Loaded { pre: PreInstance { pre, verifier, parser }, imports, exports })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LoadError, load_component, refusal};
+    use crate::Engine;
+
+    #[test]
+    fn imports_are_compared_by_interface_and_version() {
+        assert_eq!(refusal("wasi:io/streams@0.2.6"), None);
+        assert_eq!(refusal("wasi:io/streams@0.2.12"), None);
+        assert_eq!(refusal("portreeve:plugin/log@0.1.0"), None);
+        assert!(refusal("wasi:io/streams@0.3.0").unwrap().contains("0.2"));
+        assert!(refusal("portreeve:plugin/log@2.0.0").unwrap().contains("0.1"));
+        assert!(refusal("wasi:sockets/tcp@0.2.0").unwrap().contains("sockets"));
+        assert!(refusal("wasi:http/outgoing-handler@0.2.0").unwrap().contains("HTTP"));
+        assert!(refusal("acme:db/query").is_some());
+    }
+
+    #[test]
+    fn what_is_no_component_says_what_it_is() {
+        let engine = Engine::new().unwrap();
+        let module = load_component(&engine, b"\0asm\x01\0\0\0", None);
+        assert!(matches!(module, Err(LoadError::CoreModule)));
+        let text = load_component(&engine, b"fn main() {}", None);
+        assert!(matches!(text, Err(LoadError::Invalid(_))));
+        let empty = load_component(&engine, b"\0asm\x0d\0\x01\0", None);
+        assert!(matches!(empty, Err(LoadError::Exports(exports)) if exports.is_empty()));
+    }
+}

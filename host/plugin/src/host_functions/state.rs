@@ -1,0 +1,204 @@
+//! `state`: a small key-value space of one plugin, shared by its instances.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::bindings::portreeve::plugin::state::{Error, Host};
+use crate::instance::GuestState;
+
+const KEY_BYTES_MAX: usize = 256;
+const VALUE_BYTES_MAX: usize = 64 << 10;
+/// What an entry costs beside its bytes, so that empty entries are not free.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// The entries of one plugin. Outlives the plugin's versions.
+#[derive(Debug)]
+pub struct StateSpace {
+    bytes_max: usize,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    map: HashMap<String, Entry>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Vec<u8>,
+    expires: Option<Instant>,
+}
+
+impl Entry {
+    fn is_live(&self, now: Instant) -> bool {
+        self.expires.is_none_or(|expires| expires > now)
+    }
+}
+
+fn cost(key: &str, value: &[u8]) -> usize {
+    key.len() + value.len() + ENTRY_OVERHEAD_BYTES
+}
+
+impl Entries {
+    fn remove(&mut self, key: &str) -> Option<Entry> {
+        let entry = self.map.remove(key)?;
+        self.bytes -= cost(key, &entry.value);
+        Some(entry)
+    }
+
+    fn remove_expired(&mut self, now: Instant) {
+        self.map.retain(|_, entry| entry.is_live(now));
+        self.bytes = self.map.iter().map(|(key, entry)| cost(key, &entry.value)).sum();
+    }
+}
+
+impl StateSpace {
+    /// An empty space that holds at most `bytes_max` bytes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, entries: Mutex::default() }
+    }
+
+    fn get(&self, key: &str, now: Instant) -> Option<Vec<u8>> {
+        let entries = self.entries.lock();
+        entries.map.get(key).filter(|entry| entry.is_live(now)).map(|entry| entry.value.clone())
+    }
+
+    fn remove(&self, key: &str) {
+        drop(self.entries.lock().remove(key));
+    }
+
+    fn set(
+        &self,
+        key: String,
+        value: Vec<u8>,
+        expires: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let mut entries = self.entries.lock();
+        self.store(&mut entries, key, Entry { value, expires }, now)
+    }
+
+    fn store(
+        &self,
+        entries: &mut Entries,
+        key: String,
+        entry: Entry,
+        now: Instant,
+    ) -> Result<(), Error> {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Error::KeyTooLong(u32::try_from(KEY_BYTES_MAX).unwrap_or(u32::MAX)));
+        }
+        if entry.value.len() > VALUE_BYTES_MAX {
+            return Err(Error::ValueTooLong(u32::try_from(VALUE_BYTES_MAX).unwrap_or(u32::MAX)));
+        }
+        let before = entries.map.get(&key).map_or(0, |old| cost(&key, &old.value));
+        let wanted = cost(&key, &entry.value);
+        if entries.bytes - before + wanted > self.bytes_max {
+            entries.remove_expired(now);
+            let before = entries.map.get(&key).map_or(0, |old| cost(&key, &old.value));
+            if entries.bytes - before + wanted > self.bytes_max {
+                return Err(Error::Full(u64::try_from(self.bytes_max).unwrap_or(u64::MAX)));
+            }
+        }
+        drop(entries.remove(&key));
+        entries.bytes += wanted;
+        entries.map.insert(key, entry);
+        Ok(())
+    }
+
+    fn increment(
+        &self,
+        key: String,
+        by: i64,
+        expires: Option<Instant>,
+        now: Instant,
+    ) -> Result<i64, Error> {
+        let mut entries = self.entries.lock();
+        let current = entries.map.get_mut(&key).filter(|entry| entry.is_live(now));
+        if let Some(entry) = current {
+            let bytes =
+                <[u8; 8]>::try_from(entry.value.as_slice()).map_err(|_| Error::NotACounter)?;
+            let sum = i64::from_le_bytes(bytes).saturating_add(by);
+            entry.value = sum.to_le_bytes().to_vec();
+            return Ok(sum);
+        }
+        let entry = Entry { value: by.to_le_bytes().to_vec(), expires };
+        self.store(&mut entries, key, entry, now).map(|()| by)
+    }
+}
+
+fn expiry(now: Instant, ttl: Option<u32>) -> Option<Instant> {
+    ttl.map(|seconds| now + Duration::from_secs(u64::from(seconds)))
+}
+
+impl Host for GuestState {
+    fn get(&mut self, key: String) -> Option<Vec<u8>> {
+        self.shared.state.get(&key, Instant::now())
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>, ttl: Option<u32>) -> Result<(), Error> {
+        let now = Instant::now();
+        self.shared.state.set(key, value, expiry(now, ttl), now)
+    }
+
+    fn remove(&mut self, key: String) {
+        self.shared.state.remove(&key);
+    }
+
+    fn increment(&mut self, key: String, by: i64, ttl: Option<u32>) -> Result<i64, Error> {
+        let now = Instant::now();
+        self.shared.state.increment(key, by, expiry(now, ttl), now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{ENTRY_OVERHEAD_BYTES, Error, StateSpace};
+
+    fn key(text: &str) -> String {
+        text.to_owned()
+    }
+
+    #[test]
+    fn an_entry_ends_with_its_time() {
+        let space = StateSpace::new(1000);
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        space.set(key("a"), vec![1], Some(later), now).unwrap();
+        assert_eq!(space.get("a", now), Some(vec![1]));
+        assert_eq!(space.get("a", later), None);
+    }
+
+    #[test]
+    fn the_space_is_bounded_and_expired_entries_make_room() {
+        let space = StateSpace::new(2 * (ENTRY_OVERHEAD_BYTES + 2));
+        let now = Instant::now();
+        let soon = now + Duration::from_secs(1);
+        space.set(key("a"), vec![1], Some(soon), now).unwrap();
+        space.set(key("b"), vec![1], None, now).unwrap();
+        assert!(matches!(space.set(key("c"), vec![1], None, now), Err(Error::Full(_))));
+        space.set(key("b"), vec![2], None, now).unwrap();
+        space.set(key("c"), vec![3], None, soon).unwrap();
+        assert_eq!(space.get("a", now), None);
+        assert!(matches!(
+            space.set("k".repeat(257), vec![], None, now),
+            Err(Error::KeyTooLong(256))
+        ));
+    }
+
+    #[test]
+    fn a_counter_counts_and_saturates() {
+        let space = StateSpace::new(1000);
+        let now = Instant::now();
+        assert_eq!(space.increment(key("n"), 2, None, now).unwrap(), 2);
+        assert_eq!(space.increment(key("n"), i64::MAX, None, now).unwrap(), i64::MAX);
+        space.set(key("s"), vec![1, 2], None, now).unwrap();
+        assert!(matches!(space.increment(key("s"), 1, None, now), Err(Error::NotACounter)));
+    }
+}
