@@ -1,6 +1,11 @@
 //! Thread-CPU nanoseconds of the codec's hot paths, medians of several rounds, with the number
 //! of heap allocations of one operation.
-#![allow(clippy::print_stdout, clippy::expect_used, clippy::allow_attributes, reason = "a benchmark prints its table")]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::allow_attributes,
+    reason = "a benchmark prints its table"
+)]
 
 use std::hint::black_box;
 use std::num::NonZeroU16;
