@@ -1,1 +1,47 @@
-//! x
+//! Portreeve: an MQTT gateway that its users extend with WebAssembly components.
+//!
+//! The modules stand in the order of their use: each uses only modules that stand below it.
+//! `docs/architecture.md` follows a CONNECT and a PUBLISH through them.
+
+mod server;
+
+mod resolve;
+mod sys;
+
+mod listener;
+
+mod connection;
+
+mod publish;
+mod subscribe;
+
+mod connect;
+
+mod verification;
+
+mod client;
+
+mod guest_view;
+
+pub mod plugins;
+
+pub mod config;
+
+mod gateway;
+
+mod broker;
+
+mod topics;
+
+mod session;
+
+mod message;
+
+mod permissions;
+mod reason;
+
+pub mod devices;
+
+pub mod metrics;
+
+pub use server::{Server, StartError, check, load_plugins};

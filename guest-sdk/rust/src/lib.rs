@@ -72,6 +72,8 @@ pub trait Parser {
 #[macro_export]
 macro_rules! export_verifier {
     ($type:ty) => {
+        const _: fn($crate::Connect) -> Result<$crate::Verdict, $crate::Error> =
+            <$type as $crate::Verifier>::verify;
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct Exported;
@@ -93,6 +95,8 @@ macro_rules! export_verifier {
 #[macro_export]
 macro_rules! export_parser {
     ($type:ty) => {
+        const _: fn($crate::Context, $crate::Message) -> Result<$crate::Outcome, $crate::Error> =
+            <$type as $crate::Parser>::parse;
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct Exported;

@@ -1,4 +1,5 @@
-//! Admits the users of its settings: `[settings]` maps `user.NAME` to the user's password.
+//! Admits the users of its settings: `user.NAME` holds a user's password, and `device.NAME` the
+//! device name that it gets, which is its own name otherwise.
 
 use portreeve_guest::{Connect, Error, Refusal, Verdict, Verifier, export_verifier, settings};
 
@@ -9,7 +10,9 @@ impl Verifier for AllowList {
         let name = request.user_name.unwrap_or_default();
         let given = request.password.unwrap_or_default();
         match settings::get(&format!("user.{name}")) {
-            Some(password) if same(password.as_bytes(), &given) => Ok(Verdict::admit(name)),
+            Some(password) if same(password.as_bytes(), &given) => {
+                Ok(Verdict::admit(settings::get(&format!("device.{name}")).unwrap_or(name)))
+            }
             _ => Ok(Refusal::bad_user_name_or_password("unknown user or wrong password").into()),
         }
     }
@@ -29,21 +32,23 @@ mod tests {
 
     use super::AllowList;
 
-    fn is_admitted(user_name: &str, password: &str) -> bool {
-        settings([("user.device-1", "demo")]);
+    fn admitted_as(user_name: &str, password: &str) -> Option<String> {
+        settings([("user.device-1", "demo"), ("user.app", "x"), ("device.app", "platform")]);
         let request = connect("c").user_name(user_name).password(password).build();
         match AllowList::verify(request).unwrap() {
-            Verdict::Admit(admission) => admission.device_name == user_name,
-            _ => false,
+            Verdict::Admit(admission) => Some(admission.device_name),
+            _ => None,
         }
     }
 
     #[test]
     fn only_a_listed_user_with_its_password_is_admitted() {
-        assert!(is_admitted("device-1", "demo"));
-        assert!(!is_admitted("device-1", "demO"));
-        assert!(!is_admitted("device-1", ""));
-        assert!(!is_admitted("device-2", "demo"));
-        assert!(!is_admitted("", ""));
+        assert_eq!(admitted_as("device-1", "demo").as_deref(), Some("device-1"));
+        assert_eq!(admitted_as("app", "x").as_deref(), Some("platform"));
+        for (user_name, password) in
+            [("device-1", "demO"), ("device-1", ""), ("device-2", "demo"), ("", "")]
+        {
+            assert_eq!(admitted_as(user_name, password), None);
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The `verifier` world.
 
-#[expect(unsafe_code, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",

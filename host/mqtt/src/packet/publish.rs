@@ -141,7 +141,7 @@ pub fn append_publish(
 
 /// A PUBLISH that was encoded once and is sent to many: each gets a copy with its own flags and
 /// packet identifier in place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EncodedPublish {
     bytes: Vec<u8>,
     packet_id_at: Option<usize>,
@@ -154,14 +154,33 @@ impl EncodedPublish {
     /// # Errors
     /// [`EncodeError`] for a topic or packet that is too long.
     pub fn new(publish: &Publish<'_>, version: ProtocolVersion) -> Result<Self, EncodeError> {
+        let mut encoded = Self::default();
+        encoded.encode(publish, version)?;
+        Ok(encoded)
+    }
+
+    /// Encodes another packet into the same buffer.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; it then holds no packet.
+    pub fn encode(
+        &mut self,
+        publish: &Publish<'_>,
+        version: ProtocolVersion,
+    ) -> Result<(), EncodeError> {
+        self.bytes.clear();
+        self.packet_id_at = None;
         let topic = publish.topic.map_or("", |topic| topic.as_str());
         let mut with_room = *publish;
         if publish.qos != QoS::AtMostOnce && publish.packet_id.is_none() {
             with_room.packet_id = Some(NonZeroU16::MIN);
         }
-        let mut bytes = Vec::new();
-        let packet_id_at = append_publish(&with_room, topic, version, &mut bytes)?;
-        Ok(Self { bytes, packet_id_at })
+        let encoded = append_publish(&with_room, topic, version, &mut self.bytes);
+        match encoded {
+            Ok(packet_id_at) => self.packet_id_at = packet_id_at,
+            Err(_) => self.bytes.clear(),
+        }
+        encoded.map(|_| ())
     }
 
     /// Bytes of the packet.

@@ -1,0 +1,58 @@
+//! The command line: arguments, output, exit codes.
+//!
+//! Exit codes: 0 done; 1 something is wrong with what was given (configuration, plugin, answer);
+//! 2 the arguments cannot be understood.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+mod check;
+mod output;
+mod plugin;
+mod run;
+
+/// An MQTT gateway that is extended with WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "portreeve", version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or ctrl-c.
+    Run(run::Run),
+    /// Check configuration, plugins and bindings; say everything that is wrong.
+    Check(check::Check),
+    /// Work with plugins.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Print completions for a shell: `portreeve completions bash > /etc/bash_completion.d/portreeve`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&format!("the runtime does not start: {error}")),
+    };
+    let code = match arguments.command {
+        Command::Run(run) => runtime.block_on(run.execute()),
+        Command::Check(check) => runtime.block_on(check.execute()),
+        Command::Plugin(command) => runtime.block_on(command.execute()),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "portreeve", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    };
+    // A guest that computes must not hold the exit up.
+    runtime.shutdown_background();
+    code
+}

@@ -1,0 +1,191 @@
+//! `portreeve plugin`: look at a component, or ask it once.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Subcommand, ValueEnum};
+use portreeve::plugins::{LoadedPlugin, load_plugin};
+use portreeve_plugin::{Engine, Role, load_component};
+use serde_json::{Value, json};
+
+use super::output;
+
+mod view;
+
+/// Work with plugins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Say what a component imports and exports, and whether it can run here.
+    Check(CheckPlugin),
+    /// Ask a plugin once: JSON in, JSON out.
+    Call(Call),
+}
+
+impl PluginCommand {
+    pub(crate) async fn execute(self) -> ExitCode {
+        match self {
+            Self::Check(check) => check.execute().await,
+            Self::Call(call) => call.execute().await,
+        }
+    }
+}
+
+/// Say what a component imports and exports, and whether it can run here.
+#[derive(Debug, Args)]
+pub(crate) struct CheckPlugin {
+    /// The component; its manifest stands beside it as NAME.toml.
+    file: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl CheckPlugin {
+    async fn execute(self) -> ExitCode {
+        match describe(&self.file).await {
+            Err(error) if self.json => {
+                output::json(&json!({ "ok": false, "error": error }));
+                ExitCode::from(output::FAILED)
+            }
+            Err(error) => output::fail(&format!("{}: {error}", self.file.display())),
+            Ok(description) if self.json => {
+                output::json(&description);
+                ExitCode::SUCCESS
+            }
+            Ok(description) => {
+                say_description(&self.file, &description);
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}
+
+async fn describe(file: &Path) -> Result<Value, String> {
+    let engine = Engine::new().map_err(|error| error.to_string())?;
+    let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let begin = Instant::now();
+    let loaded = load_component(&engine, &bytes, None).map_err(|error| error.to_string())?;
+    let compile_ms = begin.elapsed().as_millis();
+    let (imports, exports) = (loaded.imports, loaded.exports);
+    let LoadedPlugin { plugin, .. } =
+        load_plugin(&engine, file, None).await.map_err(|error| error.to_string())?;
+    let roles: Vec<&str> = [(Role::Verifier, "verifier"), (Role::Parser, "parser")]
+        .into_iter()
+        .filter(|(role, _)| plugin.is(*role))
+        .map(|(_, name)| name)
+        .collect();
+    Ok(json!({
+        "ok": true,
+        "name": plugin.name(),
+        "roles": roles,
+        "bytes": bytes.len(),
+        "compile_ms": u64::try_from(compile_ms).unwrap_or(u64::MAX),
+        "start_us": u64::try_from(plugin.start_up().as_micros()).unwrap_or(u64::MAX),
+        "imports": imports,
+        "exports": exports,
+    }))
+}
+
+fn say_description(file: &Path, description: &Value) {
+    let list = |key: &str| -> String {
+        let names = description.get(key).and_then(Value::as_array);
+        let lines = names.into_iter().flatten().filter_map(Value::as_str);
+        lines.map(|name| format!("\n    {name}")).collect()
+    };
+    let number = |key: &str| description.get(key).and_then(Value::as_u64).unwrap_or(0);
+    output::say(&format!("{}: ok", file.display()));
+    output::say(&format!("  roles:{}", list("roles")));
+    output::say(&format!("  imports:{}", list("imports")));
+    output::say(&format!("  exports:{}", list("exports")));
+    output::say(&format!(
+        "  {} bytes, compiled in {} ms, first instance in {} us",
+        number("bytes"),
+        number("compile_ms"),
+        number("start_us")
+    ));
+}
+
+/// What a plugin is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Question {
+    /// Who is this?
+    Verify,
+    /// What does this message mean?
+    Parse,
+}
+
+/// Ask a plugin once: JSON in, JSON out.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  portreeve plugin call allow-list.wasm '{\"user_name\":\"device-1\",\"password\":\"demo\"}'
+  portreeve plugin call sensor-frame.wasm '{\"topic\":\"devices/d/raw\",\"payload_hex\":\"086611c60ce4\"}'
+  echo '{\"direction\":\"down\",\"topic\":\"devices/d/set\",\"payload\":{\"report_interval\":60}}' |
+    portreeve plugin call sensor-frame.wasm
+
+A CONNECT has: client_id, user_name, password or password_hex, peer_address, protocol (3.1, 3.1.1,
+5.0), clean_start, keep_alive, gateway, user_properties, authentication_method,
+authentication_data_hex. A message has: topic, payload (a text, or JSON) or payload_hex, direction
+(up, down), qos, retain, device, product, client_id, attributes, gateway, content_type,
+user_properties.")]
+pub(crate) struct Call {
+    /// The component; settings and limits come from NAME.toml beside it.
+    file: PathBuf,
+    /// The question as JSON; from standard input when it is left out.
+    input: Option<String>,
+    /// What to ask a plugin that is both verifier and parser.
+    #[arg(long)]
+    ask: Option<Question>,
+}
+
+impl Call {
+    async fn execute(self) -> ExitCode {
+        match self.answer().await {
+            Ok(answer) => {
+                output::json(&answer);
+                ExitCode::SUCCESS
+            }
+            Err(error) => output::fail(&error),
+        }
+    }
+
+    async fn answer(self) -> Result<Value, String> {
+        let engine = Engine::new().map_err(|error| error.to_string())?;
+        let loaded = load_plugin(&engine, &self.file, None)
+            .await
+            .map_err(|error| format!("{}: {error}", self.file.display()))?;
+        let plugin = loaded.plugin;
+        let question = match (self.ask, plugin.is(Role::Verifier), plugin.is(Role::Parser)) {
+            (Some(question), ..) => question,
+            (None, true, false) => Question::Verify,
+            (None, false, _) => Question::Parse,
+            (None, true, true) => {
+                return Err(
+                    "the plugin is both verifier and parser; say --ask verify or --ask parse"
+                        .to_owned(),
+                );
+            }
+        };
+        let text = match self.input {
+            Some(text) => text,
+            None => {
+                let mut text = String::new();
+                let read = std::io::stdin().read_to_string(&mut text);
+                read.map_err(|error| format!("standard input cannot be read: {error}"))?;
+                text
+            }
+        };
+        let faulty = |error: serde_json::Error| format!("the question cannot be read: {error}");
+        match question {
+            Question::Verify => {
+                let connect: view::Connect = serde_json::from_str(&text).map_err(faulty)?;
+                connect.ask(&plugin).await
+            }
+            Question::Parse => {
+                let message: view::Message = serde_json::from_str(&text).map_err(faulty)?;
+                message.ask(&plugin).await
+            }
+        }
+    }
+}

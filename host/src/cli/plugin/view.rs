@@ -1,0 +1,264 @@
+//! Questions and answers of a plugin as JSON.
+
+use std::time::SystemTime;
+
+use portreeve_plugin::Plugin;
+use portreeve_plugin::contract::{
+    self, Action, Connection, Context, Device, Direction, MessageParam, MessageResult, Outcome,
+    Protocol, Qos, RefusalReason, Verdict,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Pairs keep their order and may repeat a name.
+type Pairs = Vec<(String, String)>;
+
+fn pairs(pairs: &Pairs) -> Vec<(&str, &str)> {
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+fn hex_or(
+    hex: Option<&String>,
+    text: Option<Vec<u8>>,
+    name: &str,
+) -> Result<Option<Vec<u8>>, String> {
+    match hex {
+        None => Ok(text),
+        Some(hex) => hex::decode(hex).map(Some).map_err(|error| format!("{name}_hex: {error}")),
+    }
+}
+
+/// A CONNECT.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Connect {
+    client_id: String,
+    user_name: Option<String>,
+    password: Option<String>,
+    password_hex: Option<String>,
+    peer_address: String,
+    protocol: String,
+    clean_start: bool,
+    keep_alive: u16,
+    gateway: String,
+    user_properties: Pairs,
+    authentication_method: Option<String>,
+    authentication_data_hex: Option<String>,
+}
+
+impl Default for Connect {
+    fn default() -> Self {
+        Self {
+            client_id: "client-1".to_owned(),
+            user_name: None,
+            password: None,
+            password_hex: None,
+            peer_address: "127.0.0.1:50000".to_owned(),
+            protocol: "5.0".to_owned(),
+            clean_start: true,
+            keep_alive: 60,
+            gateway: "development".to_owned(),
+            user_properties: Vec::new(),
+            authentication_method: None,
+            authentication_data_hex: None,
+        }
+    }
+}
+
+impl Connect {
+    pub(super) async fn ask(&self, plugin: &Plugin) -> Result<Value, String> {
+        let text = self.password.as_ref().map(|text| text.clone().into_bytes());
+        let password = hex_or(self.password_hex.as_ref(), text, "password")?;
+        let data = hex_or(self.authentication_data_hex.as_ref(), None, "authentication_data")?;
+        let user_properties = pairs(&self.user_properties);
+        let request = contract::Connect {
+            connection: Connection {
+                id: 1,
+                gateway: &self.gateway,
+                peer_address: &self.peer_address,
+                protocol: match self.protocol.as_str() {
+                    "3.1" => Protocol::Mqtt31,
+                    "3.1.1" => Protocol::Mqtt311,
+                    "5.0" => Protocol::Mqtt5,
+                    other => return Err(format!("protocol {other:?} is not 3.1, 3.1.1 or 5.0")),
+                },
+                tls: None,
+            },
+            client_id: &self.client_id,
+            user_name: self.user_name.as_deref(),
+            password: password.as_deref(),
+            clean_start: self.clean_start,
+            keep_alive: self.keep_alive,
+            authentication_method: self.authentication_method.as_deref(),
+            authentication_data: data.as_deref(),
+            user_properties: &user_properties,
+        };
+        let verdict = plugin.verify(request).await.map_err(|error| error.to_string())?;
+        Ok(verdict_as_json(verdict))
+    }
+}
+
+fn verdict_as_json(verdict: Verdict) -> Value {
+    match verdict {
+        Verdict::Admit(admission) => json!({
+            "verdict": "admit",
+            "device_name": admission.device_name,
+            "product": admission.product,
+            "attributes": admission.attributes,
+            "permissions": admission.permissions.map(|permissions| {
+                permissions.into_iter().map(permission_as_json).collect::<Vec<_>>()
+            }),
+            "expires_in": admission.expires_in,
+            "cache_for": admission.cache_for,
+        }),
+        Verdict::Refuse(refusal) => json!({
+            "verdict": "refuse",
+            "reason": match refusal.reason {
+                RefusalReason::BadUserNameOrPassword => "bad-user-name-or-password",
+                RefusalReason::NotAuthorized => "not-authorized",
+                RefusalReason::Banned => "banned",
+                RefusalReason::ServerBusy => "server-busy",
+                RefusalReason::QuotaExceeded => "quota-exceeded",
+                RefusalReason::UseAnotherServer => "use-another-server",
+            },
+            "message": refusal.message,
+            "server_reference": refusal.server_reference,
+        }),
+        Verdict::Challenge(data) => {
+            json!({ "verdict": "challenge", "authentication_data_hex": hex::encode(data) })
+        }
+    }
+}
+
+fn permission_as_json(permission: contract::Permission) -> Value {
+    let action = match permission.action {
+        Action::Publish => "publish",
+        Action::Subscribe => "subscribe",
+        Action::Both => "both",
+    };
+    json!({ "action": action, "topic_filter": permission.topic_filter })
+}
+
+/// A message with its circumstances.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Message {
+    topic: String,
+    payload: Option<Value>,
+    payload_hex: Option<String>,
+    #[serde(default)]
+    direction: Way,
+    #[serde(default)]
+    qos: u8,
+    #[serde(default)]
+    retain: bool,
+    #[serde(default = "device_name")]
+    device: String,
+    #[serde(default = "product")]
+    product: String,
+    #[serde(default = "device_name")]
+    client_id: String,
+    #[serde(default)]
+    attributes: Pairs,
+    #[serde(default = "gateway")]
+    gateway: String,
+    content_type: Option<String>,
+    #[serde(default)]
+    user_properties: Pairs,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Way {
+    #[default]
+    Up,
+    Down,
+}
+
+fn device_name() -> String {
+    "device-1".to_owned()
+}
+
+fn product() -> String {
+    "default".to_owned()
+}
+
+fn gateway() -> String {
+    "development".to_owned()
+}
+
+impl Message {
+    pub(super) async fn ask(&self, plugin: &Plugin) -> Result<Value, String> {
+        let given = self.payload.as_ref().map(|payload| match payload {
+            Value::String(text) => text.clone().into_bytes(),
+            other => other.to_string().into_bytes(),
+        });
+        let payload = hex_or(self.payload_hex.as_ref(), given, "payload")?.unwrap_or_default();
+        let (attributes, user_properties) = (pairs(&self.attributes), pairs(&self.user_properties));
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let context = Context {
+            direction: match self.direction {
+                Way::Up => Direction::Up,
+                Way::Down => Direction::Down,
+            },
+            device: Device {
+                name: &self.device,
+                product: &self.product,
+                client_id: &self.client_id,
+                attributes: &attributes,
+            },
+            gateway: &self.gateway,
+            received_at: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        };
+        let message = MessageParam {
+            topic: &self.topic,
+            payload: &payload,
+            payload_format: None,
+            qos: match self.qos {
+                0 => Qos::AtMostOnce,
+                1 => Qos::AtLeastOnce,
+                2 => Qos::ExactlyOnce,
+                other => return Err(format!("qos {other} is not 0, 1 or 2")),
+            },
+            retain: self.retain,
+            content_type: self.content_type.as_deref(),
+            response_topic: None,
+            correlation_data: None,
+            message_expiry_interval: None,
+            user_properties: &user_properties,
+        };
+        let outcome = plugin.parse(context, message).await.map_err(|error| error.to_string())?;
+        Ok(outcome_as_json(outcome))
+    }
+}
+
+fn outcome_as_json(outcome: Outcome) -> Value {
+    match outcome {
+        Outcome::Pass => json!({ "outcome": "pass" }),
+        Outcome::Drop => json!({ "outcome": "drop" }),
+        Outcome::Reject(reason) => json!({ "outcome": "reject", "reason": reason }),
+        Outcome::Replace(messages) => {
+            let messages: Vec<Value> = messages.into_iter().map(message_as_json).collect();
+            json!({ "outcome": "replace", "messages": messages })
+        }
+    }
+}
+
+/// The payload as hex always, and as text or JSON where it is one.
+fn message_as_json(message: MessageResult) -> Value {
+    let text = String::from_utf8(message.payload.clone()).ok();
+    let payload = text.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text)));
+    json!({
+        "topic": message.topic,
+        "payload": payload,
+        "payload_hex": hex::encode(&message.payload),
+        "qos": match message.qos {
+            Qos::AtMostOnce => 0,
+            Qos::AtLeastOnce => 1,
+            Qos::ExactlyOnce => 2,
+        },
+        "retain": message.retain,
+        "content_type": message.content_type,
+        "user_properties": message.user_properties,
+    })
+}

@@ -1,0 +1,141 @@
+//! `portreeve run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use portreeve::Server;
+use portreeve::config::{Config, LogFormat, VerificationConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::output;
+
+/// What `run` and `check` have in common: where the configuration comes from.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// Configuration file (TOML). Without one a development gateway runs on 127.0.0.1:1883.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Plugin directory: every NAME.wasm in it, with its manifest NAME.toml.
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// Directory for what the gateway keeps.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address to listen on, instead of the first gateway's; may be given more than once.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+    /// How the first gateway verifies: open, one-party or plugin:NAME.
+    #[arg(long, value_name = "HOW")]
+    verification: Option<VerificationConfig>,
+}
+
+impl Source {
+    /// The configuration, with the flags over the file.
+    pub(crate) fn config(self) -> Result<Config, Vec<String>> {
+        let mut config = match &self.config {
+            None => Config::default(),
+            Some(path) => Config::read(path)
+                .map_err(|error| error.0.iter().map(ToString::to_string).collect::<Vec<_>>())?,
+        };
+        config.plugins = self.plugins.or(config.plugins);
+        config.data = self.data.or(config.data);
+        if let Some(gateway) = config.gateways.first_mut() {
+            if !self.listen.is_empty() {
+                gateway.listen = self.listen;
+            }
+            gateway.verification = self.verification.or(gateway.verification.take());
+        }
+        Ok(config)
+    }
+}
+
+/// Run the gateway until SIGTERM or ctrl-c.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    source: Source,
+    /// Log level or filter, such as `debug` or `info,plugin=debug`.
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Write the log as JSON lines.
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl Run {
+    pub(crate) async fn execute(self) -> ExitCode {
+        let mut config = match self.source.config() {
+            Ok(config) => config,
+            Err(mistakes) => return output::fail_all(&mistakes),
+        };
+        if let Some(level) = self.log {
+            config.log.level = level;
+        }
+        if self.log_json {
+            config.log.format = LogFormat::Json;
+        }
+        if let Err(error) = start_log(&config) {
+            return output::fail(&error);
+        }
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return output::fail(&format!("signals cannot be received: {error}")),
+        };
+        let server = match Server::start(&config).await {
+            Ok(server) => server,
+            Err(error) => return output::fail(&error.to_string()),
+        };
+        signals.stop().await;
+        tracing::info!("shutting down: clients are told, a second signal ends at once");
+        tokio::select! {
+            all = server.shutdown() => {
+                if !all {
+                    tracing::warn!("some connections did not end in time");
+                }
+            }
+            () = signals.stop() => tracing::warn!("ended at once"),
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+fn start_log(config: &Config) -> Result<(), String> {
+    let filter: EnvFilter = config
+        .log
+        .level
+        .parse()
+        .map_err(|error| format!("{:?} is no log filter: {error}", config.log.level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log.format {
+        LogFormat::Text => {
+            use std::io::IsTerminal;
+            builder.with_ansi(std::io::stderr().is_terminal()).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| format!("the log does not start: {error}"))
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

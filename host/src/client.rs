@@ -1,0 +1,104 @@
+//! A client that was let in: what its connection knows between packets. The handlers of packets
+//! work on it; none of them holds the socket.
+
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use portreeve_mqtt::{ProtocolVersion, ReasonCode};
+
+use crate::broker::Batch;
+use crate::devices::Device;
+use crate::gateway::Gateway;
+use crate::permissions::Permissions;
+use crate::reason::Close;
+use crate::session::Session;
+use crate::topics::Route;
+
+/// Topics whose way is remembered; a device publishes to few.
+const CACHED_TOPICS_MAX: usize = 64;
+
+pub(crate) struct EstablishedClient {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) session: Arc<Session>,
+    /// The number of this connection in its session.
+    pub(crate) generation: u64,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) device: Arc<Device>,
+    pub(crate) permissions: Permissions,
+    /// Whether reason strings may be sent with every packet (§3.1.2.11.7).
+    pub(crate) wants_problem_information: bool,
+    pub(crate) aliases: HashMap<NonZeroU16, Arc<str>>,
+    pub(crate) ways: Ways,
+    pub(crate) batch: Batch,
+}
+
+/// What a message to a topic needs, looked up once.
+pub(crate) struct Way {
+    pub(crate) may_publish: bool,
+    /// Index among the gateway's bindings.
+    pub(crate) binding: Option<usize>,
+    pub(crate) route: Route,
+    generation: u64,
+}
+
+/// The ways of the topics that were published to last.
+#[derive(Default)]
+pub(crate) struct Ways {
+    by_topic: HashMap<Box<str>, Arc<Way>>,
+}
+
+impl EstablishedClient {
+    /// The way of a topic, from memory where it still holds.
+    pub(crate) fn way(&mut self, topic: &str) -> Arc<Way> {
+        let topics = &self.gateway.broker.topics;
+        if let Some(way) = self.ways.by_topic.get(topic)
+            && way.generation == topics.generation()
+        {
+            return Arc::clone(way);
+        }
+        let (generation, route) = topics.route(topic);
+        let way = Arc::new(Way {
+            may_publish: self.permissions.may_publish(topic),
+            binding: self.gateway.binding(topic),
+            route,
+            generation,
+        });
+        if self.ways.by_topic.len() >= CACHED_TOPICS_MAX {
+            self.ways.by_topic.clear();
+        }
+        self.ways.by_topic.insert(topic.into(), Arc::clone(&way));
+        way
+    }
+
+    /// The topic behind an alias, or the alias of a topic noted (§3.3.2.3.4).
+    pub(crate) fn resolve_alias(
+        &mut self,
+        alias: NonZeroU16,
+        topic: Option<&str>,
+    ) -> Result<Arc<str>, Close> {
+        if alias.get() > self.gateway.limits.topic_alias_maximum {
+            let message = "topic alias is above the topic alias maximum (MQTT-3.3.2-9)";
+            return Err(Close::new(ReasonCode::TopicAliasInvalid, message));
+        }
+        match topic {
+            Some(topic) => {
+                let topic: Arc<str> = topic.into();
+                self.aliases.insert(alias, Arc::clone(&topic));
+                Ok(topic)
+            }
+            None => self
+                .aliases
+                .get(&alias)
+                .map(Arc::clone)
+                .ok_or_else(|| Close::protocol("topic alias stands for no topic", "3.3.2.3.4")),
+        }
+    }
+
+    /// Gives memory back while nothing happens.
+    pub(crate) fn shrink(&mut self) {
+        self.ways = Ways::default();
+        self.batch = Batch::default();
+        self.session.shrink();
+    }
+}

@@ -1,0 +1,230 @@
+//! The configuration: what an operator can say, read in full before anything is done, with every
+//! mistake reported at once.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::devices::ImportedDevice;
+use crate::gateway::{GatewayLimits, OnError};
+
+mod gateway;
+mod manifest;
+mod reader;
+
+pub use manifest::PluginManifest;
+pub use reader::Problem;
+use reader::Section;
+
+/// Everything that an operator can say.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[log]`.
+    pub log: Log,
+    /// `[plugins] directory`.
+    pub plugins: Option<PathBuf>,
+    /// `[data] directory`: where the gateway keeps what is its own.
+    pub data: Option<PathBuf>,
+    /// How often `$SYS` is published.
+    pub sys_interval: Duration,
+    /// How long a shutdown waits for connections.
+    pub drain_timeout: Duration,
+    /// `[limits]` of the process.
+    pub limits: ProcessLimits,
+    /// `[[gateway]]`.
+    pub gateways: Vec<GatewayConfig>,
+    /// `[[device]]`.
+    pub devices: Vec<ImportedDevice>,
+}
+
+/// Bounds that all gateways share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessLimits {
+    /// Sessions, connected or not.
+    pub sessions_max: usize,
+    /// Retained messages.
+    pub retained_messages_max: usize,
+    /// Devices in the registry.
+    pub devices_max: usize,
+}
+
+impl Default for ProcessLimits {
+    fn default() -> Self {
+        Self { sessions_max: 1_000_000, retained_messages_max: 1_000_000, devices_max: 10_000_000 }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,plugin=debug`.
+    pub level: String,
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[[gateway]]`.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Its name, unique.
+    pub name: String,
+    /// The product of its devices.
+    pub product: String,
+    /// Addresses of its listeners.
+    pub listen: Vec<SocketAddr>,
+    /// How it verifies; `None` where a plugin's manifest has to say it.
+    pub verification: Option<VerificationConfig>,
+    /// `[[gateway.binding]]`, in order.
+    pub bindings: Vec<BindingConfig>,
+    /// Device names that may read `$SYS/#`.
+    pub sys_readers: Vec<String>,
+    pub(crate) limits: GatewayLimits,
+}
+
+/// How a gateway verifies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerificationConfig {
+    /// Everybody is let in.
+    Open,
+    /// Imported devices.
+    OneParty,
+    /// The plugin of this name decides.
+    Plugin(String),
+}
+
+/// A parser for a topic filter.
+#[derive(Debug, Clone)]
+pub struct BindingConfig {
+    pub(crate) filter: String,
+    pub(crate) direction: DirectionConfig,
+    /// The plugin's name.
+    pub(crate) plugin: String,
+    pub(crate) may_publish: Vec<String>,
+    pub(crate) on_error: OnError,
+}
+
+/// The way of the messages of a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DirectionConfig {
+    Up,
+    Down,
+}
+
+/// A configuration that cannot be used: everything that is wrong with it.
+#[derive(Debug, Clone)]
+pub struct ConfigError(pub Vec<Problem>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Default for Config {
+    /// A gateway for development: port 1883 of this machine, for nobody but this machine.
+    fn default() -> Self {
+        Self {
+            log: Log { level: "info".to_owned(), format: LogFormat::Text },
+            plugins: None,
+            data: None,
+            sys_interval: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            limits: ProcessLimits::default(),
+            gateways: vec![GatewayConfig::development()],
+            devices: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong, by line and key.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError(vec![Problem::of_file(path, &error)]))?;
+        Self::parse(path, &text)
+    }
+
+    /// Parses the text of the file `path`, whose folder relative paths begin at.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong, by line and key.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        reader::read(path, text, |root| Self::from_section(path, &root))
+    }
+
+    fn from_section(path: &Path, root: &Section<'_>) -> Self {
+        let mut config = Self::default();
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        if let Some(log) = root.table("log") {
+            if let Some(level) = log.log_filter("level") {
+                config.log.level = level;
+            }
+            let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+            config.log.format = log.choice("format", &formats).unwrap_or(config.log.format);
+            log.finish();
+        }
+        for (key, directory) in [("plugins", &mut config.plugins), ("data", &mut config.data)] {
+            if let Some(section) = root.table(key) {
+                *directory = section.string("directory").map(|path| folder.join(path));
+                section.finish();
+            }
+        }
+        if let Some(sys) = root.table("sys") {
+            sys.duration_into("interval", &mut config.sys_interval, MIN_INTERVAL);
+            sys.finish();
+        }
+        if let Some(shutdown) = root.table("shutdown") {
+            shutdown.duration_into("drain_timeout", &mut config.drain_timeout, Duration::ZERO);
+            shutdown.finish();
+        }
+        if let Some(limits) = root.table("limits") {
+            limits.integer_into("sessions_max", &mut config.limits.sessions_max, 1);
+            limits.integer_into(
+                "retained_messages_max",
+                &mut config.limits.retained_messages_max,
+                0,
+            );
+            limits.integer_into("devices_max", &mut config.limits.devices_max, 1);
+            limits.finish();
+        }
+        let gateways = root.tables("gateway");
+        if gateways.is_empty() {
+            root.problem_here(
+                "there is no gateway",
+                "add a [[gateway]] with a name and a [[gateway.listener]]",
+            );
+        }
+        config.gateways = gateways.into_iter().map(GatewayConfig::from_section).collect();
+        config.devices =
+            root.tables("device").into_iter().filter_map(gateway::device_from_section).collect();
+        gateway::check_names(&config.gateways, root);
+        root.finish();
+        config
+    }
+}
+
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! `[[gateway]]`, its bindings and limits, and `[[device]]`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use portreeve_mqtt::{Limits as PacketLimits, TopicFilter, TopicName};
+
+use super::reader::{Section, one_of};
+use super::{BindingConfig, DirectionConfig, GatewayConfig, VerificationConfig};
+use crate::devices::{Device, DeviceName, ImportedDevice, Origin};
+use crate::gateway::{GatewayLimits, OnError};
+use crate::session::{QueuePolicy, SessionLimits};
+
+/// The name of the gateway that runs without a configuration.
+pub(crate) const DEVELOPMENT: &str = "development";
+
+impl GatewayConfig {
+    /// The gateway that runs without a configuration: this machine only, port 1883.
+    #[must_use]
+    pub fn development() -> Self {
+        Self {
+            name: DEVELOPMENT.to_owned(),
+            product: "default".to_owned(),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
+            verification: None,
+            bindings: Vec::new(),
+            sys_readers: vec!["application".to_owned()],
+            limits: GatewayLimits::default(),
+        }
+    }
+
+    pub(super) fn from_section(section: Section<'_>) -> Self {
+        let mut gateway =
+            Self { listen: Vec::new(), sys_readers: Vec::new(), ..Self::development() };
+        if let Some(name) = section.required_string("name", "main") {
+            gateway.name = name;
+        }
+        if let Some(product) = section.string("product") {
+            gateway.product = product;
+        }
+        gateway.verification = verification(&section);
+        for listener in section.tables("listener") {
+            if let Some(address) = listener.required_string("address", "0.0.0.0:1883") {
+                match address.parse() {
+                    Ok(address) => gateway.listen.push(address),
+                    Err(_) => listener.problem(
+                        "address",
+                        format!("{address:?} is no address and port"),
+                        "write \"0.0.0.0:1883\" or \"[::]:1883\"",
+                    ),
+                }
+            }
+            listener.finish();
+        }
+        if gateway.listen.is_empty() {
+            section.problem_here(
+                "has no listener",
+                "add a [[gateway.listener]] with address = \"0.0.0.0:1883\"",
+            );
+        }
+        gateway.bindings = section
+            .tables("binding")
+            .into_iter()
+            .filter_map(|binding| {
+                let plugin = binding.required_string("plugin", "sensor-frame");
+                binding_from_section(&binding, plugin)
+            })
+            .collect();
+        gateway.sys_readers = section.strings("sys_readers").unwrap_or_default();
+        if let Some(limits) = section.table("limits") {
+            gateway.limits.read(&limits);
+        }
+        section.finish();
+        gateway
+    }
+}
+
+fn verification(section: &Section<'_>) -> Option<VerificationConfig> {
+    let text = section.string("verification")?;
+    let parsed = text.parse();
+    if let Err(hint) = &parsed {
+        let hint: &String = hint;
+        section.problem("verification", format!("{text:?} is not known"), hint.as_str());
+    }
+    parsed.ok()
+}
+
+impl std::str::FromStr for VerificationConfig {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("plugin:")) {
+            ("open", _) => Ok(Self::Open),
+            ("one-party", _) => Ok(Self::OneParty),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Plugin(name.to_owned())),
+            _ => Err(one_of(text, &["open", "one-party", "plugin:NAME"])),
+        }
+    }
+}
+
+/// Reads a binding; `plugin` is the name that stands in it, or that of the manifest's plugin.
+pub(super) fn binding_from_section(
+    section: &Section<'_>,
+    plugin: Option<String>,
+) -> Option<BindingConfig> {
+    let filter = section.required_string("topic", "devices/+/raw").filter(|filter| {
+        let checked = TopicFilter::parse(filter);
+        if let Err(error) = checked {
+            section.problem("topic", format!("{filter:?}: {error}"), "");
+        } else if filter.starts_with("$share/") {
+            section.problem(
+                "topic",
+                "is a shared subscription",
+                "bind the filter without $share/NAME/",
+            );
+        }
+        checked.is_ok()
+    });
+    let directions = [("up", DirectionConfig::Up), ("down", DirectionConfig::Down)];
+    let direction = section.choice("direction", &directions).unwrap_or(DirectionConfig::Up);
+    let may_publish = section.strings("may_publish");
+    for filter in may_publish.iter().flatten() {
+        if let Err(error) = TopicFilter::parse(filter) {
+            section.problem("may_publish", format!("{filter:?}: {error}"), "");
+        }
+    }
+    let on_error = on_error(section);
+    section.finish();
+    let filter = filter?;
+    Some(BindingConfig {
+        may_publish: may_publish.unwrap_or_else(|| vec![filter.clone()]),
+        filter,
+        direction,
+        plugin: plugin?,
+        on_error,
+    })
+}
+
+fn on_error(section: &Section<'_>) -> OnError {
+    let Some(text) = section.string("on_error") else { return OnError::Reject };
+    if let Some(topic) = text.strip_prefix("dead-letter:") {
+        if let Err(error) = TopicName::parse(topic) {
+            section.problem(
+                "on_error",
+                format!("{topic:?}: {error}"),
+                "write \"dead-letter:TOPIC\"",
+            );
+        }
+        return OnError::DeadLetter(topic.into());
+    }
+    match text.as_str() {
+        "reject" => OnError::Reject,
+        "drop" => OnError::Drop,
+        "pass" => OnError::Pass,
+        _ => {
+            let hint = one_of(&text, &["reject", "drop", "pass", "dead-letter:TOPIC"]);
+            section.problem("on_error", format!("{text:?} is not known"), hint);
+            OnError::Reject
+        }
+    }
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 100_000,
+            handshakes_max: 1_000,
+            connect_timeout: Duration::from_secs(10),
+            connect_packet: PacketLimits {
+                packet_bytes_max: 64 << 10,
+                user_properties_max: 64,
+                filters_max: 0,
+            },
+            packet: PacketLimits {
+                packet_bytes_max: 1 << 20,
+                user_properties_max: 64,
+                filters_max: 256,
+            },
+            topic_alias_maximum: 16,
+            topic_levels_max: 128,
+            keep_alive_max: 0,
+            session_expiry_max: 7 * 24 * 3600,
+            write_stall_timeout: Duration::from_secs(60),
+            session: SessionLimits {
+                mailbox_bytes_max: 1 << 20,
+                queued_messages_max: 1_000,
+                queued_bytes_max: 16 << 20,
+                in_flight_max: 1_024,
+                queue_policy: QueuePolicy::DropOldest,
+                subscriptions_max: 1_000,
+            },
+        }
+    }
+}
+
+/// Largest packet that MQTT can carry, and one more.
+const PACKET_BYTES: std::ops::Range<u64> = 128..268_435_461;
+const BUFFER_BYTES: std::ops::Range<u64> = 1024..(1 << 34);
+
+impl GatewayLimits {
+    fn read(&mut self, section: &Section<'_>) {
+        section.integer_into("connections_max", &mut self.connections_max, 1);
+        section.integer_into("handshakes_max", &mut self.handshakes_max, 1);
+        section.duration_into(
+            "connect_timeout",
+            &mut self.connect_timeout,
+            Duration::from_millis(100),
+        );
+        section.bytes_into(
+            "connect_packet_bytes_max",
+            &mut self.connect_packet.packet_bytes_max,
+            PACKET_BYTES,
+        );
+        section.bytes_into("packet_bytes_max", &mut self.packet.packet_bytes_max, PACKET_BYTES);
+        section.integer_into("user_properties_max", &mut self.packet.user_properties_max, 0);
+        section.integer_into("filters_max", &mut self.packet.filters_max, 1);
+        section.integer_into("topic_alias_maximum", &mut self.topic_alias_maximum, 0);
+        section.integer_into("topic_levels_max", &mut self.topic_levels_max, 1);
+        section.integer_into("keep_alive_max", &mut self.keep_alive_max, 0);
+        let mut session_expiry = Duration::from_secs(u64::from(self.session_expiry_max));
+        section.duration_into("session_expiry_max", &mut session_expiry, Duration::ZERO);
+        self.session_expiry_max = u32::try_from(session_expiry.as_secs()).unwrap_or(u32::MAX);
+        section.duration_into(
+            "write_stall_timeout",
+            &mut self.write_stall_timeout,
+            Duration::from_secs(1),
+        );
+        section.bytes_into("mailbox_bytes_max", &mut self.session.mailbox_bytes_max, BUFFER_BYTES);
+        section.integer_into("queued_messages_max", &mut self.session.queued_messages_max, 0);
+        section.bytes_into("queued_bytes_max", &mut self.session.queued_bytes_max, BUFFER_BYTES);
+        section.integer_into("in_flight_max", &mut self.session.in_flight_max, 1);
+        section.integer_into("subscriptions_max", &mut self.session.subscriptions_max, 1);
+        let policies =
+            [("drop-oldest", QueuePolicy::DropOldest), ("drop-newest", QueuePolicy::DropNewest)];
+        if let Some(policy) = section.choice("queue_policy", &policies) {
+            self.session.queue_policy = policy;
+        }
+        section.finish();
+    }
+}
+
+/// Reads a device with the credentials of one-party verification.
+pub(super) fn device_from_section(section: Section<'_>) -> Option<ImportedDevice> {
+    let name = section.required_string("name", "device-1").and_then(|name| {
+        let parsed = DeviceName::parse(&name);
+        if let Err(error) = &parsed {
+            section.problem("name", error.to_string(), "");
+        }
+        parsed.ok()
+    });
+    let user_name = section.required_string("user_name", "device-1");
+    let password = section.required_string("password", "secret").filter(|password| {
+        if password.is_empty() {
+            section.problem("password", "is empty", "a device without password cannot be verified");
+        }
+        !password.is_empty()
+    });
+    let product = section.string("product").unwrap_or_else(|| "default".to_owned());
+    let serial_number = section.string("serial_number");
+    section.finish();
+    let device = Device {
+        name: name?,
+        product: product.into_boxed_str(),
+        attributes: Vec::new(),
+        enabled: true,
+        origin: Origin::Imported,
+    };
+    Some(ImportedDevice {
+        device,
+        serial_number,
+        user_name: user_name?,
+        password: password?.into_bytes(),
+    })
+}
+
+/// Names and addresses that stand twice.
+pub(super) fn check_names(gateways: &[GatewayConfig], root: &Section<'_>) {
+    let mut names = std::collections::BTreeSet::new();
+    let mut addresses = std::collections::BTreeSet::new();
+    for gateway in gateways {
+        if !names.insert(&gateway.name) {
+            root.problem(
+                "gateway",
+                format!("two gateways have the name {:?}", gateway.name),
+                "name each once",
+            );
+        }
+        for address in &gateway.listen {
+            if address.port() != 0 && !addresses.insert(address) {
+                root.problem("gateway", format!("{address} is listened on twice"), "");
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Config, LogFormat, VerificationConfig};
+use crate::gateway::OnError;
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    Config::parse(Path::new("gateway.toml"), text)
+        .map_err(|error| error.0.iter().map(ToString::to_string).collect())
+}
+
+const FULL: &str = r#"
+[log]
+level = "info,plugin=debug"
+format = "json"
+
+[plugins]
+directory = "plugins"
+
+[sys]
+interval = "5s"
+
+[[gateway]]
+name = "main"
+product = "meters"
+verification = "plugin:allow-list"
+sys_readers = ["application"]
+
+[[gateway.listener]]
+address = "0.0.0.0:1883"
+
+[[gateway.binding]]
+topic = "devices/+/raw"
+direction = "up"
+plugin = "sensor-frame"
+may_publish = ["devices/+/telemetry"]
+on_error = "dead-letter:dead"
+
+[gateway.limits]
+packet_bytes_max = "256KiB"
+connect_timeout = "2s"
+
+[[device]]
+name = "device-1"
+product = "meters"
+serial_number = "SN1"
+user_name = "u"
+password = "p"
+"#;
+
+#[test]
+fn a_full_configuration_is_read() {
+    let config = parse(FULL).unwrap();
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.plugins.as_deref(), Some(Path::new("plugins")));
+    assert_eq!(config.sys_interval, Duration::from_secs(5));
+    let gateway = &config.gateways[0];
+    assert_eq!(gateway.verification, Some(VerificationConfig::Plugin("allow-list".to_owned())));
+    assert_eq!(gateway.limits.packet.packet_bytes_max, 256 << 10);
+    assert_eq!(gateway.limits.connect_timeout, Duration::from_secs(2));
+    assert_eq!(gateway.bindings[0].on_error, OnError::DeadLetter("dead".into()));
+    assert_eq!(config.devices.len(), 1);
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_line_key_and_suggestion() {
+    let text = FULL
+        .replace("format = \"json\"", "format = \"jsn\"")
+        .replace("interval", "intervall")
+        .replace("plugin:allow-list", "opn")
+        .replace("0.0.0.0:1883", "0.0.0.0")
+        .replace("devices/+/raw", "devices/+x/raw")
+        .replace("\"256KiB\"", "\"a lot\"")
+        .replace("name = \"device-1\"", "name = \"d\"");
+    let problems = parse(&text).unwrap_err();
+    let expected = [
+        "gateway.toml:4: log.format: \"jsn\" is not known; did you mean \"json\"?",
+        "gateway.toml:10: sys.intervall: is not known; did you mean \"interval\"?",
+        "gateway.toml:15: gateway[0].verification: \"opn\" is not known; did you mean \"open\"?",
+        "gateway.toml:19: gateway[0].listener[0].address: \"0.0.0.0\" is no address and port",
+        "gateway.toml:22: gateway[0].binding[0].topic: \"devices/+x/raw\"",
+        "gateway.toml:29: gateway[0].limits.packet_bytes_max: is no size in its range",
+        "gateway.toml:33: device[0].name: \"d\" is no device name",
+    ];
+    for expected in expected {
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(expected)),
+            "{expected}\nnot in\n{}",
+            problems.join("\n")
+        );
+    }
+}
+
+#[test]
+fn broken_toml_and_wrong_types_say_where() {
+    let problems = parse("[log\nlevel = 3").unwrap_err();
+    assert!(problems[0].starts_with("gateway.toml:1: "), "{problems:?}");
+    let problems = parse("[log]\nlevel = 3\n[[gateway]]\nname = \"a\"\n[[gateway.listener]]\naddress = \"[::]:1883\"").unwrap_err();
+    assert_eq!(problems, ["gateway.toml:2: log.level: is an integer; write a text in quotes"]);
+    let problems = parse("").unwrap_err();
+    assert!(problems[0].contains("there is no gateway"), "{problems:?}");
+}
+
+#[test]
+fn two_gateways_cannot_share_a_name_or_an_address() {
+    let one = "[[gateway]]\nname = \"a\"\n[[gateway.listener]]\naddress = \"[::]:1883\"\n";
+    let problems = parse(&one.repeat(2)).unwrap_err().join("\n");
+    assert!(problems.contains("two gateways have the name \"a\""), "{problems}");
+    assert!(problems.contains("[::]:1883 is listened on twice"), "{problems}");
+}

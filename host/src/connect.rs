@@ -1,0 +1,257 @@
+//! CONNECT: the checks in the order of the standard, verification, the session, CONNACK.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portreeve_mqtt::{
+    Auth, Connack, Connect, Packet, PropertiesBuf, Property, ProtocolVersion, ReasonCode,
+};
+use tokio::time::Instant;
+
+use crate::broker::Batch;
+use crate::client::{EstablishedClient, Ways};
+use crate::gateway::Gateway;
+use crate::guest_view::ConnectView;
+use crate::message::{Message, expiry};
+use crate::reason::Refusal;
+use crate::session::{Attachment, Client, SessionKey, Wanted, Will};
+use crate::verification::{self, Admission, Step};
+
+/// Bytes of a client identifier; the standard asks for 23 at least [MQTT-3.1.3-5].
+const CLIENT_ID_BYTES_MAX: usize = 1024;
+/// AUTH packets of one CONNECT.
+const CHALLENGES_MAX: usize = 8;
+
+/// A connection that was let in.
+pub(crate) struct Accepted {
+    pub(crate) client: EstablishedClient,
+    /// CONNACK, encoded.
+    pub(crate) connack: Vec<u8>,
+    pub(crate) will: Option<Will>,
+    /// `None` when it is off.
+    pub(crate) keep_alive: Option<Duration>,
+    /// When the device has to be verified again.
+    pub(crate) expires_at: Option<Instant>,
+}
+
+/// The peer's side of an authentication exchange: sends AUTH and waits for the answer.
+pub(crate) trait Exchange {
+    /// The authentication data of the peer's next AUTH.
+    async fn challenge(&mut self, auth: &[u8], method: &str) -> Result<Vec<u8>, Refusal>;
+}
+
+/// Decides about a CONNECT.
+///
+/// # Errors
+/// [`Refusal`] for the first check that fails.
+pub(crate) async fn handle(
+    gateway: &Arc<Gateway>,
+    connect: &Connect<'_>,
+    peer: SocketAddr,
+    exchange: &mut impl Exchange,
+) -> Result<Accepted, Refusal> {
+    let connection_id = gateway.next_connection_id();
+    let assigned = assigned_client_id(connect, connection_id)?;
+    let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+    let mut connect = *connect;
+    connect.client_id = client_id;
+    let admission = verified(gateway, &connect, connection_id, peer, exchange).await?;
+    let will = will(&connect, &admission)?;
+    let now = Instant::now();
+    let expiry_seconds = session_expiry(gateway, &connect);
+    let keep_alive = keep_alive(gateway, &connect);
+    let attachment = attach(gateway, &connect, &admission, expiry_seconds, now)?;
+    if let Some((session, ended)) = &attachment.replaced {
+        gateway.broker.session_ended(session, ended, now);
+    }
+    let properties =
+        connack_properties(gateway, &connect, assigned.as_deref(), expiry_seconds, keep_alive);
+    let connack = Connack {
+        session_present: attachment.session_present,
+        reason_code: ReasonCode::Success,
+        properties: properties.as_properties(),
+    };
+    let mut bytes = Vec::new();
+    Packet::Connack(connack).encode(connect.protocol_version, &mut bytes).map_err(|error| {
+        Refusal::new(ReasonCode::UnspecifiedError, format!("CONNACK cannot be written: {error}"))
+    })?;
+    let client = EstablishedClient {
+        gateway: Arc::clone(gateway),
+        session: attachment.session,
+        generation: attachment.generation,
+        version: connect.protocol_version,
+        device: admission.device,
+        permissions: admission.permissions,
+        wants_problem_information: connect.request_problem_information(),
+        aliases: HashMap::new(),
+        ways: Ways::default(),
+        batch: Batch::default(),
+    };
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    Ok(Accepted {
+        client,
+        connack: bytes,
+        will,
+        keep_alive: (keep_alive > 0).then(|| seconds(u32::from(keep_alive))),
+        expires_at: admission.expires_in.map(|expires_in| now + seconds(expires_in)),
+    })
+}
+
+/// The client identifier that the gateway assigns to a client without one.
+fn assigned_client_id(
+    connect: &Connect<'_>,
+    connection_id: u64,
+) -> Result<Option<String>, Refusal> {
+    let client_id = connect.client_id;
+    if client_id.len() > CLIENT_ID_BYTES_MAX {
+        let message = format!("client identifier is longer than {CLIENT_ID_BYTES_MAX} bytes");
+        return Err(Refusal::new(ReasonCode::ClientIdentifierNotValid, message));
+    }
+    if !client_id.is_empty() {
+        return Ok(None);
+    }
+    if !connect.protocol_version.is_v5() && !connect.clean_start {
+        let message = "client identifier is empty without clean session (MQTT-3.1.3-8)";
+        return Err(Refusal::new(ReasonCode::ClientIdentifierNotValid, message));
+    }
+    // Not to be guessed: whoever knows it could take the session over.
+    let random = RandomState::new().hash_one(connection_id);
+    Ok(Some(format!("auto-{connection_id}-{random:016x}")))
+}
+
+/// Asks the verification until it decides.
+async fn verified(
+    gateway: &Arc<Gateway>,
+    connect: &Connect<'_>,
+    connection_id: u64,
+    peer: SocketAddr,
+    exchange: &mut impl Exchange,
+) -> Result<Admission, Refusal> {
+    let view = ConnectView::new(connect, connection_id, &gateway.name, peer.to_string());
+    let mut data = connect.authentication_data().map(<[u8]>::to_vec);
+    for _ in 0..=CHALLENGES_MAX {
+        match verification::verify(gateway, connect, &view, data.as_deref()).await? {
+            Step::Admitted(admission) => return Ok(admission),
+            Step::Challenge(challenge) => {
+                let method = connect.authentication_method().unwrap_or_default();
+                let auth = auth_packet(method, &challenge)?;
+                data = Some(exchange.challenge(&auth, method).await?);
+            }
+        }
+    }
+    let message = format!("the verifier did not decide within {CHALLENGES_MAX} challenges");
+    Err(Refusal::new(ReasonCode::NotAuthorized, message))
+}
+
+fn auth_packet(method: &str, data: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let unusable = |error| Refusal::new(ReasonCode::UnspecifiedError, format!("AUTH: {error}"));
+    let mut properties = PropertiesBuf::new();
+    properties.push(Property::AuthenticationMethod(method)).map_err(unusable)?;
+    properties.push(Property::AuthenticationData(data)).map_err(unusable)?;
+    let reason_code = ReasonCode::ContinueAuthentication;
+    let auth = Auth { reason_code, properties: properties.as_properties() };
+    let mut bytes = Vec::new();
+    Packet::Auth(auth).encode(ProtocolVersion::V5, &mut bytes).map_err(unusable)?;
+    Ok(bytes)
+}
+
+/// The will, if the device may publish it.
+fn will(connect: &Connect<'_>, admission: &Admission) -> Result<Option<Will>, Refusal> {
+    let Some(will) = &connect.will else { return Ok(None) };
+    if !admission.permissions.may_publish(will.topic.as_str()) {
+        let message =
+            format!("{} may not publish its will to {}", admission.device.name, will.topic);
+        return Err(Refusal::new(ReasonCode::NotAuthorized, message));
+    }
+    let kept = |property: &Property<'_>| {
+        !matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
+    };
+    let properties = will.properties.iter().filter(kept).collect();
+    let expires_at = expiry(will.properties, Instant::now());
+    let message = Message::new(will.topic, will.payload, will.qos, properties, expires_at);
+    let delay = Duration::from_secs(u64::from(will.delay_interval()));
+    Ok(Some(Will { message: Arc::new(message), retain: will.retain, delay }))
+}
+
+/// Seconds that the session outlives the connection, within the gateway's bound.
+fn session_expiry(gateway: &Gateway, connect: &Connect<'_>) -> u32 {
+    let asked = match (connect.protocol_version, connect.clean_start) {
+        (ProtocolVersion::V5, _) => connect.session_expiry_interval().unwrap_or(0),
+        (_, true) => 0,
+        (_, false) => u32::MAX,
+    };
+    asked.min(gateway.limits.session_expiry_max)
+}
+
+/// Seconds; on MQTT 3.1.1 the client cannot be told another value, so its own one holds.
+fn keep_alive(gateway: &Gateway, connect: &Connect<'_>) -> u16 {
+    let max = gateway.limits.keep_alive_max;
+    match connect.keep_alive {
+        asked if max == 0 || !connect.protocol_version.is_v5() => asked,
+        0 => max,
+        asked => asked.min(max),
+    }
+}
+
+fn attach(
+    gateway: &Gateway,
+    connect: &Connect<'_>,
+    admission: &Admission,
+    expiry_seconds: u32,
+    now: Instant,
+) -> Result<Attachment, Refusal> {
+    let key = SessionKey {
+        product: admission.device.product.clone(),
+        client_id: connect.client_id.into(),
+    };
+    let client = Client {
+        version: connect.protocol_version,
+        receive_maximum: connect.receive_maximum(),
+        packet_bytes_max: connect
+            .maximum_packet_size()
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(usize::MAX),
+    };
+    let wanted = Wanted {
+        key,
+        device: Arc::clone(&admission.device),
+        client,
+        clean_start: connect.clean_start,
+        expiry_seconds,
+        limits: gateway.limits.session,
+    };
+    gateway
+        .broker
+        .sessions
+        .attach(wanted, now)
+        .map_err(|error| Refusal::new(error.reason_code(), error.to_string()))
+}
+
+/// What the client has to know of this gateway (§3.2.2.3). Empty on MQTT 3.1.1.
+fn connack_properties(
+    gateway: &Gateway,
+    connect: &Connect<'_>,
+    assigned: Option<&str>,
+    expiry_seconds: u32,
+    keep_alive: u16,
+) -> PropertiesBuf {
+    if !connect.protocol_version.is_v5() {
+        return PropertiesBuf::new();
+    }
+    let limits = &gateway.limits;
+    let asked_expiry = connect.session_expiry_interval().unwrap_or(0);
+    let properties = [
+        (expiry_seconds != asked_expiry).then_some(Property::SessionExpiryInterval(expiry_seconds)),
+        Some(Property::ReceiveMaximum(limits.session.in_flight_max)),
+        Some(Property::MaximumPacketSize(limits.packet.packet_bytes_max)),
+        assigned.map(Property::AssignedClientIdentifier),
+        (limits.topic_alias_maximum > 0)
+            .then_some(Property::TopicAliasMaximum(limits.topic_alias_maximum)),
+        (keep_alive != connect.keep_alive).then_some(Property::ServerKeepAlive(keep_alive)),
+        connect.authentication_method().map(Property::AuthenticationMethod),
+    ];
+    properties.into_iter().flatten().collect()
+}

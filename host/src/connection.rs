@@ -1,0 +1,398 @@
+//! The task of one connection: reads, hands packets to their handlers, writes. The only place
+//! that holds the socket.
+//!
+//! One poll reads what there is, handles every packet of it, and flushes once. While nothing
+//! happens the task keeps no buffer but a packet's unfinished beginning.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use portreeve_mqtt::{Disconnect, Packet, Properties, ReasonCode, decode};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::EstablishedClient;
+use crate::connect::Accepted;
+use crate::gateway::Gateway;
+use crate::reason::Close;
+use crate::session::{Mail, Will};
+use crate::{publish, subscribe};
+
+mod farewell;
+mod handshake;
+mod scratch;
+
+pub(crate) use handshake::Handshakes;
+use scratch::Scratch;
+
+/// Replies that may wait while the peer does not read; then nothing more is read from it.
+const REPLIES_BYTES_MAX: usize = 256 << 10;
+
+/// A connection whose CONNECT was accepted.
+struct Connection {
+    stream: TcpStream,
+    client: EstablishedClient,
+    /// The beginning of a packet whose rest has not come yet.
+    partial: Vec<u8>,
+    /// Answers to what was read in this poll.
+    replies: Vec<u8>,
+    /// What is being written, and how much of it was.
+    unsent: Vec<u8>,
+    sent: usize,
+    timer: Pin<Box<Sleep>>,
+    deadlines: Deadlines,
+}
+
+/// What the connection's one timer watches.
+struct Deadlines {
+    /// 1.5 times the keep alive [MQTT-3.1.2-22].
+    keep_alive: Option<Duration>,
+    last_packet: Instant,
+    expires_at: Option<Instant>,
+    /// Since when the peer takes nothing of what is written.
+    stalled_since: Option<Instant>,
+    write_stall_timeout: Duration,
+}
+
+impl Deadlines {
+    /// The first instant at which something may be over.
+    fn next(&self) -> Option<Instant> {
+        [
+            self.keep_alive.map(|keep_alive| self.last_packet + keep_alive),
+            self.expires_at,
+            self.stalled_since.map(|since| since + self.write_stall_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// What is over at `now`.
+    fn over(&self, now: Instant) -> Option<Close> {
+        if self.keep_alive.is_some_and(|keep_alive| self.last_packet + keep_alive <= now) {
+            let message = "nothing came within 1.5 times the keep alive (MQTT-3.1.2-22)";
+            return Some(Close::new(ReasonCode::KeepAliveTimeout, message));
+        }
+        if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
+            let message = "the time of the verifier's admission is over";
+            return Some(Close::new(ReasonCode::MaximumConnectTime, message));
+        }
+        if self.stalled_since.is_some_and(|since| since + self.write_stall_timeout <= now) {
+            return Some(Close::new(ReasonCode::UnspecifiedError, "the peer does not read"));
+        }
+        None
+    }
+}
+
+/// What a poll found.
+struct Ready {
+    read: Option<io::Result<(Scratch, usize)>>,
+    is_timer_over: bool,
+}
+
+/// Serves one connection from accept to its end.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    gateway: Arc<Gateway>,
+    handshakes: Handshakes,
+    shutdown: CancellationToken,
+) {
+    let accepted = tokio::select! {
+        accepted = Box::pin(handshake::accept(stream, peer, &gateway, handshakes)) => accepted,
+        () = shutdown.cancelled() => return,
+    };
+    let Some((stream, accepted, rest)) = accepted else { return };
+    let Accepted { client, connack, will, keep_alive, expires_at } = accepted;
+    let now = Instant::now();
+    let deadlines = Deadlines {
+        keep_alive: keep_alive.map(|keep_alive| keep_alive * 3 / 2),
+        last_packet: now,
+        expires_at,
+        stalled_since: None,
+        write_stall_timeout: gateway.limits.write_stall_timeout,
+    };
+    let timer = Box::pin(sleep_until(deadlines.next().unwrap_or(now)));
+    let mut connection = Connection {
+        stream,
+        client,
+        partial: rest,
+        replies: connack,
+        unsent: Vec::new(),
+        sent: 0,
+        timer,
+        deadlines,
+    };
+    let close = connection.run().await;
+    connection.end(close, will, peer).await;
+}
+
+impl Connection {
+    async fn run(&mut self) -> Close {
+        // What came behind CONNECT in one segment is handled first [MQTT-3.1.4-5].
+        let pipelined = std::mem::take(&mut self.partial);
+        let result = self.handle(pipelined, Instant::now()).await;
+        if let Err(close) = result.and_then(|()| self.flush(Instant::now())) {
+            return close;
+        }
+        loop {
+            let ready = poll_fn(|cx| self.poll_ready(cx)).await;
+            let now = Instant::now();
+            if ready.is_timer_over
+                && let Some(close) = self.deadlines.over(now)
+            {
+                return close;
+            }
+            let read = match ready.read {
+                None => Ok(()),
+                Some(Ok((scratch, bytes))) => self.read(scratch.filled(bytes), now).await,
+                Some(Err(_)) => Err(Close::Lost),
+            };
+            self.client.batch.finish(&self.client.gateway.broker.metrics);
+            if let Err(close) = read.and_then(|()| self.flush(now)) {
+                return close;
+            }
+            self.set_timer();
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Ready> {
+        let mut is_ready = false;
+        if self.unsent.is_empty() {
+            is_ready |= self.client.session.poll_mail(self.client.generation, cx).is_ready();
+        } else {
+            is_ready |= self.stream.poll_write_ready(cx).is_ready();
+            is_ready |= self.client.session.poll_close(self.client.generation, cx).is_ready();
+        }
+        let read = if self.replies.len() < REPLIES_BYTES_MAX { self.poll_read(cx) } else { None };
+        let has_deadline = self.deadlines.next().is_some();
+        let is_timer_over = has_deadline && self.timer.as_mut().poll(cx).is_ready();
+        if is_ready || read.is_some() || is_timer_over {
+            Poll::Ready(Ready { read, is_timer_over })
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Reads what there is into a buffer of this thread.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Option<io::Result<(Scratch, usize)>> {
+        let mut scratch = Scratch::take();
+        let mut buffer = ReadBuf::new(scratch.as_mut());
+        // Unlike `try_read`, this knows that a short read was the last one and saves a call.
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => None,
+            Poll::Ready(Err(error)) => Some(Err(error)),
+            Poll::Ready(Ok(())) => {
+                let bytes = buffer.filled().len();
+                Some(if bytes == 0 {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                } else {
+                    Ok((scratch, bytes))
+                })
+            }
+        }
+    }
+
+    /// Only moved when it must be: packets just note their time.
+    fn set_timer(&mut self) {
+        if let Some(next) = self.deadlines.next()
+            && (next < self.timer.deadline() || self.timer.is_elapsed())
+        {
+            self.timer.as_mut().reset(next);
+        }
+    }
+
+    /// Handles what was read.
+    async fn read(&mut self, bytes: &[u8], now: Instant) -> Result<(), Close> {
+        let metrics = &self.client.gateway.broker.metrics;
+        metrics.bytes_received.add(u64::try_from(bytes.len()).unwrap_or(0));
+        if self.partial.is_empty() {
+            let used = self.handle_all(bytes, now).await?;
+            self.partial.extend_from_slice(bytes.get(used..).unwrap_or_default());
+            return Ok(());
+        }
+        let mut joined = std::mem::take(&mut self.partial);
+        joined.extend_from_slice(bytes);
+        self.handle(joined, now).await
+    }
+
+    /// Handles owned bytes and keeps what is no whole packet yet.
+    async fn handle(&mut self, bytes: Vec<u8>, now: Instant) -> Result<(), Close> {
+        let used = self.handle_all(&bytes, now).await?;
+        if used == 0 {
+            self.partial = bytes;
+        } else {
+            self.partial = bytes.get(used..).unwrap_or_default().to_vec();
+        }
+        Ok(())
+    }
+
+    /// Handles the whole packets at the front of `bytes`. Returns how many bytes they took.
+    async fn handle_all(&mut self, bytes: &[u8], now: Instant) -> Result<usize, Close> {
+        let limits = self.client.gateway.limits.packet;
+        let mut used = 0;
+        let mut publishes = 0;
+        let mut rest = bytes;
+        let result = loop {
+            match decode(rest, self.client.version, &limits) {
+                Ok(Some((packet, taken))) => {
+                    used += taken;
+                    rest = rest.get(taken..).unwrap_or_default();
+                    let handled = if let Packet::Publish(publish) = &packet {
+                        publishes += 1;
+                        publish::handle(&mut self.client, publish, now, &mut self.replies).await
+                    } else {
+                        self.handle_packet(&packet, now)
+                    };
+                    if let Err(close) = handled {
+                        break Err(close);
+                    }
+                }
+                Ok(None) => break Ok(used),
+                Err(error) => break Err(error.into()),
+            }
+        };
+        if used > 0 {
+            self.deadlines.last_packet = now;
+        }
+        self.client.gateway.broker.metrics.messages_received.add(publishes);
+        result
+    }
+
+    /// Every packet but PUBLISH.
+    fn handle_packet(&mut self, packet: &Packet<'_>, now: Instant) -> Result<(), Close> {
+        match packet {
+            Packet::Acknowledgement(packet) => {
+                let (version, replies) = (self.client.version, &mut self.replies);
+                self.client.session.acknowledged(packet, version, replies, now);
+                Ok(())
+            }
+            Packet::Subscribe(packet) => {
+                subscribe::subscribe(&mut self.client, packet, now, &mut self.replies);
+                Ok(())
+            }
+            Packet::Unsubscribe(packet) => {
+                subscribe::unsubscribe(&mut self.client, packet, &mut self.replies);
+                Ok(())
+            }
+            Packet::Pingreq => {
+                // A peer that pings has nothing else to say: a good moment to give memory back.
+                self.client.shrink();
+                let _fits = Packet::Pingresp.encode(self.client.version, &mut self.replies);
+                Ok(())
+            }
+            Packet::Disconnect(packet) => Err(self.disconnect(packet)),
+            Packet::Connect(_) => Err(Close::protocol("a second CONNECT", "MQTT-3.1.0-2")),
+            Packet::Auth(_) => {
+                let message = "re-authentication is not offered here";
+                Err(Close::new(ReasonCode::ProtocolError, message))
+            }
+            Packet::Publish(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Pingresp => {
+                Err(Close::protocol("a packet that only a server sends", "4.13"))
+            }
+        }
+    }
+
+    fn disconnect(&self, packet: &Disconnect<'_>) -> Close {
+        if let Some(seconds) = packet.session_expiry_interval() {
+            if self.client.session.expiry_seconds() == 0 && seconds > 0 {
+                return Close::protocol(
+                    "session expiry interval of a session that ends with its connection",
+                    "MQTT-3.1.2-23",
+                );
+            }
+            let max = self.client.gateway.limits.session_expiry_max;
+            self.client.session.set_expiry(seconds.min(max));
+        }
+        if packet.reason_code == ReasonCode::Success { Close::Normal } else { Close::WithWill }
+    }
+
+    /// Writes what there is to write, as far as the socket takes it.
+    fn flush(&mut self, now: Instant) -> Result<(), Close> {
+        loop {
+            if self.unsent.is_empty() {
+                let generation = self.client.generation;
+                let mail = self.client.session.take_mail(generation, &mut self.unsent, now);
+                if !self.replies.is_empty() {
+                    self.replies.append(&mut self.unsent);
+                    std::mem::swap(&mut self.replies, &mut self.unsent);
+                }
+                if let Mail::Close(reason_code) = mail {
+                    return Err(Close::new(reason_code, reason_code.name()));
+                }
+                if self.unsent.is_empty() {
+                    return Ok(());
+                }
+            }
+            let unsent = self.unsent.get(self.sent..).unwrap_or_default();
+            match self.stream.try_write(unsent) {
+                Ok(written) => {
+                    let metrics = &self.client.gateway.broker.metrics;
+                    metrics.bytes_sent.add(u64::try_from(written).unwrap_or(0));
+                    self.sent += written;
+                    self.deadlines.stalled_since = None;
+                    if self.sent >= self.unsent.len() {
+                        self.unsent.clear();
+                        self.sent = 0;
+                        // What came meanwhile is the next poll's.
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.deadlines.stalled_since.get_or_insert(now);
+                    return match self.client.session.must_close(self.client.generation) {
+                        Some(reason_code) => Err(Close::new(reason_code, reason_code.name())),
+                        None => Ok(()),
+                    };
+                }
+                Err(_) => return Err(Close::Lost),
+            }
+        }
+    }
+
+    /// Says why, leaves the session and publishes the will.
+    async fn end(mut self, close: Close, will: Option<Will>, peer: SocketAddr) {
+        self.client.batch.finish(&self.client.gateway.broker.metrics);
+        let will = will.filter(|_| close.publishes_will());
+        let EstablishedClient { gateway, session, generation, .. } = &self.client;
+        gateway.broker.disconnected(session, *generation, will, Instant::now());
+        log_end(&self.client, &close, peer);
+        if matches!(close, Close::Lost) {
+            return;
+        }
+        let mut last = self.unsent.split_off(self.sent.min(self.unsent.len()));
+        last.append(&mut self.replies);
+        if let Close::ByServer { reason_code, .. } = &close
+            && self.client.version.is_v5()
+            && reason_code.allowed_in(portreeve_mqtt::PacketType::Disconnect)
+        {
+            let packet = Disconnect { reason_code: *reason_code, properties: Properties::NONE };
+            let _fits = Packet::Disconnect(packet).encode(self.client.version, &mut last);
+        }
+        farewell::say(self.stream, &last).await;
+    }
+}
+
+fn log_end(client: &EstablishedClient, close: &Close, peer: SocketAddr) {
+    let metrics = &client.gateway.broker.metrics;
+    let device = client.device.name.as_str();
+    match close {
+        Close::ByServer { reason_code, message } => {
+            match reason_code {
+                ReasonCode::KeepAliveTimeout => metrics.keep_alive_timeouts.add(1),
+                ReasonCode::SessionTakenOver | ReasonCode::ServerShuttingDown => {}
+                _ => metrics.protocol_faults.add(1),
+            }
+            tracing::debug!(device, %peer, reason = reason_code.name(), why = message, "connection closed");
+        }
+        Close::Normal | Close::WithWill => tracing::debug!(device, %peer, "disconnected"),
+        Close::Lost => tracing::debug!(device, %peer, "connection lost"),
+    }
+}

@@ -1,0 +1,199 @@
+//! From accept to CONNACK: CONNECT under a deadline, and the answer that the standard demands.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portreeve_mqtt::{
+    Connack, Connect, DecodeError, Fault, Packet, PropertiesBuf, Property, ProtocolVersion,
+    ReasonCode, decode, decode_first,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::farewell;
+use crate::connect::{self, Accepted, Exchange};
+use crate::gateway::Gateway;
+use crate::reason::Refusal;
+
+/// A place among the handshakes of a gateway; given back when CONNECT is decided.
+pub(crate) type Handshakes = OwnedSemaphorePermit;
+
+/// Bytes read at a time before CONNECT is accepted.
+const READ_BYTES: usize = 2048;
+
+/// The connection while it has no client yet.
+struct Unverified<'a> {
+    stream: TcpStream,
+    /// Bytes that were read and not used.
+    buffer: Vec<u8>,
+    gateway: &'a Gateway,
+    deadline: Instant,
+}
+
+/// Why no packet came.
+enum NoPacket {
+    /// The peer closed, or said nothing in time.
+    Gone(&'static str),
+    Fault(DecodeError),
+}
+
+/// Reads CONNECT and decides about it. Returns the connection with what came behind CONNECT, or
+/// nothing when it was turned away.
+pub(super) async fn accept(
+    stream: TcpStream,
+    peer: SocketAddr,
+    gateway: &Arc<Gateway>,
+    _place: Handshakes,
+) -> Option<(TcpStream, Accepted, Vec<u8>)> {
+    let deadline = Instant::now() + gateway.limits.connect_timeout;
+    let mut unverified = Unverified { stream, buffer: Vec::new(), gateway, deadline };
+    let metrics = &gateway.broker.metrics;
+    let bytes = match unverified.connect_bytes().await {
+        Ok(bytes) => bytes,
+        Err(NoPacket::Gone(why)) => {
+            metrics.connections_refused.add(1);
+            tracing::debug!(%peer, gateway = gateway.name, why, "no CONNECT");
+            return None;
+        }
+        Err(NoPacket::Fault(error)) => {
+            metrics.protocol_faults.add(1);
+            tracing::debug!(%peer, gateway = gateway.name, %error, "no valid CONNECT");
+            let answer = answer_to_fault(&unverified.buffer, &error);
+            farewell::say(unverified.stream, &answer).await;
+            return None;
+        }
+    };
+    // It was decoded once already, so both are there.
+    let (connect, _) = decode_first(&bytes, &gateway.limits.connect_packet).ok()??;
+    match connect::handle(gateway, &connect, peer, &mut unverified).await {
+        Ok(accepted) => {
+            metrics.connects_admitted.add(1);
+            let device = accepted.client.device.name.as_str();
+            tracing::debug!(device, client_id = connect.client_id, %peer, gateway = gateway.name, "connected");
+            Some((unverified.stream, accepted, unverified.buffer))
+        }
+        Err(refusal) => {
+            metrics.connects_refused.add(1);
+            log_refusal(&connect, peer, gateway, &refusal);
+            let answer = connack(connect.protocol_version, &refusal);
+            farewell::say(unverified.stream, &answer).await;
+            None
+        }
+    }
+}
+
+fn log_refusal(connect: &Connect<'_>, peer: SocketAddr, gateway: &Gateway, refusal: &Refusal) {
+    tracing::info!(
+        client_id = connect.client_id,
+        user_name = connect.user_name.unwrap_or_default(),
+        %peer,
+        gateway = gateway.name,
+        reason = refusal.reason_code.name(),
+        why = refusal.message,
+        "CONNECT refused"
+    );
+}
+
+impl Unverified<'_> {
+    /// The bytes of a whole, valid CONNECT; what came behind it stays in the buffer.
+    async fn connect_bytes(&mut self) -> Result<Vec<u8>, NoPacket> {
+        loop {
+            let decoded = decode_first(&self.buffer, &self.gateway.limits.connect_packet);
+            if let Some((_, taken)) = decoded.map_err(NoPacket::Fault)? {
+                let rest = self.buffer.split_off(taken);
+                return Ok(std::mem::replace(&mut self.buffer, rest));
+            }
+            self.read().await.map_err(NoPacket::Gone)?;
+        }
+    }
+
+    /// Reads something, before the deadline.
+    async fn read(&mut self) -> Result<(), &'static str> {
+        let mut chunk = [0; READ_BYTES];
+        match timeout_at(self.deadline, self.stream.read(&mut chunk)).await {
+            Err(_) => Err("not in time"),
+            Ok(Ok(0)) => Err("the peer closed"),
+            Ok(Err(_)) => Err("the connection was lost"),
+            Ok(Ok(read)) => {
+                self.buffer.extend_from_slice(chunk.get(..read).unwrap_or_default());
+                self.gateway.broker.metrics.bytes_received.add(u64::try_from(read).unwrap_or(0));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Exchange for Unverified<'_> {
+    async fn challenge(&mut self, auth: &[u8], method: &str) -> Result<Vec<u8>, Refusal> {
+        use tokio::io::AsyncWriteExt;
+        let gone = |why: &str| Refusal::new(ReasonCode::UnspecifiedError, format!("AUTH: {why}"));
+        let written = timeout_at(self.deadline, self.stream.write_all(auth)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return Err(gone("it could not be sent"));
+        }
+        loop {
+            let limits = &self.gateway.limits.connect_packet;
+            let decoded = decode(&self.buffer, ProtocolVersion::V5, limits)
+                .map_err(|error| Refusal::new(error.reason_code(), error.to_string()))?;
+            let Some((packet, taken)) = decoded else {
+                self.read().await.map_err(gone)?;
+                continue;
+            };
+            // Between CONNECT and CONNACK the client sends AUTH only [MQTT-3.1.2-30].
+            let Packet::Auth(answer) = packet else {
+                let message = "another packet than AUTH before CONNACK (MQTT-3.1.2-30)";
+                return Err(Refusal::new(ReasonCode::ProtocolError, message));
+            };
+            if answer.reason_code != ReasonCode::ContinueAuthentication
+                || answer.method() != Some(method)
+            {
+                let message = "AUTH with another reason or method (MQTT-4.12.0-3)";
+                return Err(Refusal::new(ReasonCode::ProtocolError, message));
+            }
+            let data = answer.data().unwrap_or_default().to_vec();
+            self.buffer.drain(..taken);
+            return Ok(data);
+        }
+    }
+}
+
+fn connack(version: ProtocolVersion, refusal: &Refusal) -> Vec<u8> {
+    let properties: PropertiesBuf = [
+        (!refusal.message.is_empty()).then_some(Property::ReasonString(&refusal.message)),
+        refusal.server_reference.as_deref().map(Property::ServerReference),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let packet = Connack::refusal(refusal.connack_code(version), properties.as_properties());
+    let mut bytes = Vec::new();
+    // A text of the gateway's own bounds always fits.
+    let _fits = Packet::Connack(packet).encode(version, &mut bytes);
+    bytes
+}
+
+/// What a peer is told whose first packet cannot be read: CONNACK where it asked for MQTT 5 or
+/// for a version that is not offered [MQTT-3.1.2-2], nothing otherwise.
+fn answer_to_fault(bytes: &[u8], error: &DecodeError) -> Vec<u8> {
+    let is_connect = bytes.first() == Some(&0x10);
+    let level = protocol_level(bytes);
+    let refusal = Refusal::new(error.reason_code(), error.to_string());
+    match (error.fault, level) {
+        (Fault::UnsupportedProtocolVersion, Some(level)) if level > 5 => {
+            connack(ProtocolVersion::V5, &refusal)
+        }
+        (Fault::UnsupportedProtocolVersion, Some(_)) => connack(ProtocolVersion::V311, &refusal),
+        (_, Some(5)) if is_connect => connack(ProtocolVersion::V5, &refusal),
+        _ => Vec::new(),
+    }
+}
+
+/// The protocol level of what looks like a CONNECT of `MQTT`.
+fn protocol_level(bytes: &[u8]) -> Option<u8> {
+    const NAME: &[u8] = b"\0\x04MQTT";
+    // The remaining length in front of the name takes one to four bytes.
+    let at = bytes.windows(NAME.len()).take(6).position(|window| window == NAME)?;
+    bytes.get(at + NAME.len()).copied()
+}

@@ -1,0 +1,80 @@
+//! What the gateway counts. Each number is one atomic, added to once for each batch of packets.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        /// Counts since the start.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $($(#[$doc])* pub $name: Counter,)*
+            /// Connections that are open.
+            pub connections: AtomicI64,
+        }
+
+        impl Metrics {
+            /// Every counter with its name, in the order of their declaration.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.value()),)*].into_iter()
+            }
+        }
+    };
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, n: u64) {
+        if n > 0 {
+            self.0.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// The sum so far.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+counters! {
+    /// Connections accepted by a listener.
+    connections_accepted
+    /// Connections turned away before CONNECT: over a limit, or too slow.
+    connections_refused
+    /// CONNECTs that were let in.
+    connects_admitted
+    /// CONNECTs that were refused.
+    connects_refused
+    /// Connections that ended by a fault of the peer's: malformed packets, protocol errors.
+    protocol_faults
+    /// Connections that ended since nothing came within 1.5 times the keep alive.
+    keep_alive_timeouts
+    /// PUBLISH packets received.
+    messages_received
+    /// PUBLISH packets put into mailboxes.
+    messages_delivered
+    /// Messages for QoS 0 subscribers whose mailbox was full.
+    messages_dropped_mailbox
+    /// Messages for sessions whose queue was full.
+    messages_dropped_queue
+    /// Messages larger than the subscriber takes.
+    messages_dropped_too_large
+    /// Messages that expired in a queue.
+    messages_expired
+    /// PUBLISH packets that their publisher was not allowed to send.
+    publishes_denied
+    /// Messages that a parser rejected.
+    messages_rejected
+    /// Calls of a parser that gave no answer.
+    parser_faults
+    /// Calls of a verifier that gave no answer.
+    verifier_faults
+    /// Bytes received.
+    bytes_received
+    /// Bytes sent.
+    bytes_sent
+}

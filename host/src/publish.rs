@@ -1,0 +1,300 @@
+//! PUBLISH: alias, permission, QoS state, parser, delivery, acknowledgement.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use portreeve_mqtt::{
+    Acknowledgement, AcknowledgementKind, Packet, Properties, PropertiesBuf, Property, Publish,
+    QoS, ReasonCode, TopicName,
+};
+use portreeve_plugin::contract::Outcome;
+use tokio::time::Instant;
+
+use crate::client::{EstablishedClient, Way};
+use crate::gateway::{Binding, OnError};
+use crate::guest_view::{self, CheckedMessage, PublishView};
+use crate::message::{MessageRef, expiry};
+use crate::reason::Close;
+use crate::session::Received;
+
+/// What the publisher is told.
+struct Answer {
+    reason_code: ReasonCode,
+    reason_string: Option<String>,
+}
+
+impl Answer {
+    const fn of(reason_code: ReasonCode) -> Self {
+        Self { reason_code, reason_string: None }
+    }
+
+    /// MQTT 5 tells a publisher that nobody subscribes (§3.4.2.1).
+    const fn delivered(is_received: bool) -> Self {
+        Self::of(if is_received { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers })
+    }
+}
+
+/// Handles a PUBLISH; its acknowledgement is appended to `replies`.
+///
+/// # Errors
+/// [`Close`] for what ends the connection.
+pub(crate) async fn handle(
+    client: &mut EstablishedClient,
+    publish: &Publish<'_>,
+    now: Instant,
+    replies: &mut Vec<u8>,
+) -> Result<(), Close> {
+    let Some(alias) = publish.topic_alias() else {
+        let Some(topic) = publish.topic else {
+            return Err(Close::protocol("topic name is empty", "MQTT-4.7.3-1"));
+        };
+        return with_topic(client, publish, topic, publish.properties, now, replies).await;
+    };
+    let resolved = client.resolve_alias(alias, publish.topic.map(|topic| topic.as_str()))?;
+    let Ok(topic) = TopicName::parse(&resolved) else {
+        return Err(Close::protocol("topic alias stands for no topic", "3.3.2.3.4"));
+    };
+    // The alias is this connection's alone [MQTT-3.3.2-7].
+    let is_forwarded = |property: &Property<'_>| !matches!(property, Property::TopicAlias(_));
+    let properties: PropertiesBuf = publish.properties.iter().filter(is_forwarded).collect();
+    with_topic(client, publish, topic, properties.as_properties(), now, replies).await
+}
+
+async fn with_topic(
+    client: &mut EstablishedClient,
+    publish: &Publish<'_>,
+    topic: TopicName<'_>,
+    properties: Properties<'_>,
+    now: Instant,
+    replies: &mut Vec<u8>,
+) -> Result<(), Close> {
+    check(client, publish, topic)?;
+    if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce) {
+        match client.session.received(packet_id) {
+            Received::New => {}
+            Received::Again => {
+                acknowledge(client, publish, packet_id, &Answer::of(ReasonCode::Success), replies);
+                return Ok(());
+            }
+            Received::TooMany => {
+                let message = "more QoS 2 messages than the receive maximum (MQTT-3.3.4-7)";
+                return Err(Close::new(ReasonCode::ReceiveMaximumExceeded, message));
+            }
+        }
+    }
+    let way = client.way(topic.as_str());
+    let message = MessageRef {
+        topic,
+        payload: publish.payload,
+        qos: publish.qos,
+        retain: publish.retain,
+        properties,
+        expires_at: if properties.is_empty() { None } else { expiry(properties, now) },
+    };
+    let answer = if !way.may_publish {
+        client.gateway.broker.metrics.publishes_denied.add(1);
+        tracing::debug!(device = %client.device.name, %topic, "may not publish");
+        Answer::of(ReasonCode::NotAuthorized)
+    } else if let Some(binding) = way.binding {
+        // Boxed, so that a connection without parser does not carry this future around.
+        Box::pin(parse(client, &message, &way, binding, now)).await
+    } else {
+        Answer::delivered(deliver(client, message, &way))
+    };
+    if let Some(packet_id) = publish.packet_id {
+        acknowledge(client, publish, packet_id, &answer, replies);
+    }
+    Ok(())
+}
+
+fn check(
+    client: &EstablishedClient,
+    publish: &Publish<'_>,
+    topic: TopicName<'_>,
+) -> Result<(), Close> {
+    let is_identifier = |property| matches!(property, Property::SubscriptionIdentifier(_));
+    if !publish.properties.is_empty() && publish.properties.iter().any(is_identifier) {
+        return Err(Close::protocol(
+            "subscription identifier in a client's PUBLISH",
+            "MQTT-3.3.4-6",
+        ));
+    }
+    let levels_max = client.gateway.limits.topic_levels_max;
+    if topic.as_str().bytes().filter(|&byte| byte == b'/').count() >= levels_max {
+        let message = format!("topic name has more than {levels_max} levels");
+        return Err(Close::new(ReasonCode::TopicNameInvalid, message));
+    }
+    Ok(())
+}
+
+fn deliver(client: &mut EstablishedClient, message: MessageRef<'_>, way: &Way) -> bool {
+    let EstablishedClient { gateway, session, batch, .. } = client;
+    gateway.broker.publish(message, Some(session), &way.route, batch)
+}
+
+/// Delivers to another topic than the one that was published to.
+fn deliver_to(client: &mut EstablishedClient, message: MessageRef<'_>) -> bool {
+    let way = client.way(message.topic.as_str());
+    deliver(client, message, &way)
+}
+
+/// Has a message translated and delivers what comes out.
+async fn parse(
+    client: &mut EstablishedClient,
+    message: &MessageRef<'_>,
+    way: &Way,
+    binding: usize,
+    now: Instant,
+) -> Answer {
+    let gateway = Arc::clone(&client.gateway);
+    let Some(binding) = gateway.bindings.get(binding) else {
+        return Answer::of(ReasonCode::UnspecifiedError);
+    };
+    let device = Arc::clone(&client.device);
+    let view = PublishView::new(&device, message);
+    let client_id = &client.session.key.client_id;
+    let context = view.context(binding.direction, &device, client_id, &gateway.name);
+    let outcome = binding.plugin.parse(context, view.message(message)).await;
+    match outcome {
+        Ok(Outcome::Pass) => Answer::delivered(deliver(client, *message, way)),
+        Ok(Outcome::Drop) => Answer::of(ReasonCode::Success),
+        Ok(Outcome::Reject(reason)) => {
+            gateway.broker.metrics.messages_rejected.add(1);
+            let plugin = binding.plugin.name();
+            tracing::debug!(plugin, device = %device.name, topic = %message.topic, reason, "message rejected");
+            if let OnError::DeadLetter(topic) = &binding.on_error {
+                dead_letter(client, message, topic, &reason);
+            }
+            Answer { reason_code: ReasonCode::PayloadFormatInvalid, reason_string: Some(reason) }
+        }
+        Ok(Outcome::Replace(messages)) => {
+            let limits = &gateway.limits;
+            let packet_bytes_max =
+                usize::try_from(limits.packet.packet_bytes_max).unwrap_or(usize::MAX);
+            let checked = checked(binding, messages, packet_bytes_max, limits.topic_levels_max);
+            match checked {
+                Ok(messages) => Answer::delivered(deliver_all(client, &messages, now)),
+                Err(error) => failed(client, message, way, binding, &error),
+            }
+        }
+        Err(error) => failed(client, message, way, binding, &error.to_string()),
+    }
+}
+
+/// All of a parser's messages may be published, or none is.
+fn checked(
+    binding: &Binding,
+    messages: Vec<portreeve_plugin::contract::MessageResult>,
+    packet_bytes_max: usize,
+    topic_levels_max: usize,
+) -> Result<Vec<CheckedMessage>, String> {
+    if messages.len() > guest_view::MESSAGES_MAX {
+        let max = guest_view::MESSAGES_MAX;
+        return Err(format!(
+            "the parser returned {} messages, at most {max} are allowed",
+            messages.len()
+        ));
+    }
+    let check = |message| {
+        let message = guest_view::message(message, packet_bytes_max, topic_levels_max)?;
+        if !binding.may_publish(message.topic()) {
+            return Err(format!(
+                "the parser's topic {:?} is not under the binding's may_publish",
+                message.topic()
+            ));
+        }
+        Ok(message)
+    };
+    messages.into_iter().map(check).collect()
+}
+
+fn deliver_all(client: &mut EstablishedClient, messages: &[CheckedMessage], now: Instant) -> bool {
+    let mut first_is_received = None;
+    for checked in messages {
+        // Checked, so this is a topic name.
+        let Ok(topic) = TopicName::parse(checked.topic()) else { continue };
+        let properties = checked.properties.as_properties();
+        let message = MessageRef {
+            topic,
+            payload: checked.payload(),
+            qos: checked.qos(),
+            retain: checked.retain(),
+            properties,
+            expires_at: expiry(properties, now),
+        };
+        let is_received = deliver_to(client, message);
+        first_is_received.get_or_insert(is_received);
+    }
+    first_is_received.unwrap_or(true)
+}
+
+/// The parser gave no outcome that can be used: the binding says what becomes of the message.
+fn failed(
+    client: &mut EstablishedClient,
+    message: &MessageRef<'_>,
+    way: &Way,
+    binding: &Binding,
+    error: &str,
+) -> Answer {
+    client.gateway.broker.metrics.parser_faults.add(1);
+    let plugin = binding.plugin.name();
+    tracing::warn!(plugin, device = %client.device.name, topic = %message.topic, error, "no outcome");
+    match &binding.on_error {
+        OnError::Reject => Answer::of(ReasonCode::ImplementationSpecificError),
+        OnError::Drop => Answer::of(ReasonCode::Success),
+        OnError::Pass => Answer::delivered(deliver(client, *message, way)),
+        OnError::DeadLetter(topic) => {
+            dead_letter(client, message, topic, error);
+            Answer::of(ReasonCode::Success)
+        }
+    }
+}
+
+/// Publishes a message as it came to the dead letter topic, with topic and error beside it.
+fn dead_letter(client: &mut EstablishedClient, message: &MessageRef<'_>, topic: &str, error: &str) {
+    let Ok(dead_letter_topic) = TopicName::parse(topic) else { return };
+    let about = [
+        Property::UserProperty(("topic", message.topic.as_str())),
+        Property::UserProperty(("device", client.device.name.as_str())),
+        Property::UserProperty(("error", error)),
+    ];
+    let properties: PropertiesBuf = message.properties.iter().chain(about).collect();
+    let dead = MessageRef {
+        topic: dead_letter_topic,
+        retain: false,
+        properties: properties.as_properties(),
+        ..*message
+    };
+    let _is_received = deliver_to(client, dead);
+}
+
+/// Appends PUBACK or PUBREC. MQTT 3.1.1 can only say yes.
+fn acknowledge(
+    client: &EstablishedClient,
+    publish: &Publish<'_>,
+    packet_id: NonZeroU16,
+    answer: &Answer,
+    replies: &mut Vec<u8>,
+) {
+    let kind = match publish.qos {
+        QoS::AtMostOnce => return,
+        QoS::AtLeastOnce => AcknowledgementKind::Puback,
+        QoS::ExactlyOnce => AcknowledgementKind::Pubrec,
+    };
+    if kind == AcknowledgementKind::Pubrec
+        && client.version.is_v5()
+        && answer.reason_code.is_error()
+    {
+        client.session.refused(packet_id);
+    }
+    let reason = answer.reason_string.as_deref().filter(|_| client.wants_problem_information);
+    let properties: PropertiesBuf = reason.map(Property::ReasonString).into_iter().collect();
+    let packet = Acknowledgement {
+        kind,
+        packet_id,
+        reason_code: answer.reason_code,
+        properties: properties.as_properties(),
+    };
+    // An identifier, a reason and a text below 64 KiB always fit.
+    let _fits = Packet::Acknowledgement(packet).encode(client.version, replies);
+}

@@ -1,0 +1,251 @@
+//! The process: loads, fits together, listens, and comes to an orderly end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portreeve_mqtt::ReasonCode;
+use portreeve_plugin::{CodeCache, Engine, EngineError};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::gateway::{Gateway, Verification};
+use crate::listener::{self, Places};
+use crate::metrics::Metrics;
+use crate::plugins::{PluginDirectory, load_directory};
+use crate::resolve::{Resolved, resolve};
+use crate::sys;
+
+/// Connections that wait to be accepted.
+const LISTEN_QUEUE: u32 = 4096;
+/// How often sessions are looked through for what is due.
+const DUE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The WebAssembly engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The plugin directory.
+    #[error("the plugin directory {path} cannot be read: {error}")]
+    Plugins {
+        /// The directory.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The data directory.
+    #[error("the data directory cannot be used: {0}")]
+    Data(std::io::Error),
+    /// Configuration and plugins do not fit together: every mistake.
+    #[error("{}", .0.join("\n"))]
+    Mistakes(Vec<String>),
+    /// An address cannot be listened on.
+    #[error("gateway {gateway:?} cannot listen on {address}: {error}")]
+    Listen {
+        /// The gateway.
+        gateway: String,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// A running gateway process.
+pub struct Server {
+    broker: Arc<Broker>,
+    addresses: Vec<(String, SocketAddr)>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    drain_timeout: Duration,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// Loads the plugins that a configuration names.
+///
+/// # Errors
+/// [`StartError`] when the directory cannot be read; what is wrong with single plugins stands in
+/// the result.
+pub async fn load_plugins(config: &Config) -> Result<PluginDirectory, StartError> {
+    let Some(directory) = &config.plugins else { return Ok(PluginDirectory::default()) };
+    let engine = Engine::new()?;
+    let cache = match &config.data {
+        None => None,
+        Some(data) => Some(CodeCache::open(&data.join("code")).map_err(StartError::Data)?),
+    };
+    load_directory(&engine, directory, cache.as_ref())
+        .await
+        .map_err(|error| StartError::Plugins { path: directory.display().to_string(), error })
+}
+
+/// Whether configuration and plugins fit together.
+///
+/// # Errors
+/// Every mistake.
+pub fn check(config: &Config, plugins: &PluginDirectory) -> Result<(), Vec<String>> {
+    resolve(config, &plugins.plugins).map(drop)
+}
+
+impl Server {
+    /// Starts every gateway of `config`.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing is listened on.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let directory = load_plugins(config).await?;
+        for problem in &directory.problems {
+            tracing::error!(plugin = problem.name, "not loaded: {problem}");
+        }
+        for (name, loaded) in &directory.plugins {
+            let start_up_us = loaded.plugin.start_up().as_micros();
+            tracing::info!(plugin = name, start_up_us, "plugin loaded");
+        }
+        let Resolved { broker, gateways } = resolve(config, &directory.plugins)
+            .map_err(|mistakes| with_problems(mistakes, &directory))?;
+        let mut bound = Vec::new();
+        for (gateway, addresses) in gateways {
+            for address in addresses {
+                let listener = listen(address).map_err(|error| StartError::Listen {
+                    gateway: gateway.name.clone(),
+                    address,
+                    error,
+                })?;
+                bound.push((Arc::clone(&gateway), listener));
+            }
+        }
+        Ok(Self::serve(config, broker, bound))
+    }
+
+    fn serve(
+        config: &Config,
+        broker: Arc<Broker>,
+        bound: Vec<(Arc<Gateway>, TcpListener)>,
+    ) -> Self {
+        let tasks = TaskTracker::new();
+        let shutdown = CancellationToken::new();
+        let mut addresses = Vec::new();
+        let mut places: Vec<(String, Places)> = Vec::new();
+        for (gateway, listener) in bound {
+            let known = places.iter().find(|(name, _)| *name == gateway.name);
+            let shared = match known {
+                Some((_, places)) => places.clone(),
+                None => {
+                    let new = Places {
+                        connections: Arc::new(Semaphore::new(gateway.limits.connections_max)),
+                        handshakes: Arc::new(Semaphore::new(gateway.limits.handshakes_max)),
+                    };
+                    places.push((gateway.name.clone(), new.clone()));
+                    new
+                }
+            };
+            if let Ok(address) = listener.local_addr() {
+                announce(&gateway, address);
+                addresses.push((gateway.name.clone(), address));
+            }
+            let (connections, stop) = (tasks.clone(), shutdown.clone());
+            tasks.spawn(listener::accept(listener, gateway, shared, connections, stop));
+        }
+        tasks
+            .spawn(until(shutdown.clone(), sys::publish(Arc::clone(&broker), config.sys_interval)));
+        tasks.spawn(until(shutdown.clone(), do_due(Arc::clone(&broker))));
+        Self { broker, addresses, tasks, shutdown, drain_timeout: config.drain_timeout }
+    }
+
+    /// Where each gateway listens, with the ports that were chosen for port 0.
+    #[must_use]
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.broker.metrics
+    }
+
+    /// Devices in the registry.
+    #[must_use]
+    pub fn device_count(&self) -> usize {
+        self.broker.registry.count()
+    }
+
+    /// Sessions, connected or not.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.broker.sessions.count()
+    }
+
+    /// Tasks that run: listeners, connections and the gateway's own.
+    #[must_use]
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Stops accepting, tells every client, and waits for the connections to end. Returns whether
+    /// all of them did.
+    pub async fn shutdown(self) -> bool {
+        self.shutdown.cancel();
+        for session in self.broker.sessions.all() {
+            session.close(ReasonCode::ServerShuttingDown);
+        }
+        self.tasks.close();
+        timeout(self.drain_timeout, self.tasks.wait()).await.is_ok()
+    }
+}
+
+/// A mistake often comes from a plugin that could not be loaded.
+fn with_problems(mut mistakes: Vec<String>, directory: &PluginDirectory) -> StartError {
+    mistakes.extend(directory.problems.iter().map(ToString::to_string));
+    StartError::Mistakes(mistakes)
+}
+
+fn announce(gateway: &Gateway, address: SocketAddr) {
+    let verification = match &gateway.verification {
+        Verification::Open => "open".to_owned(),
+        Verification::OneParty => "one-party".to_owned(),
+        Verification::Plugin(plugin) => format!("plugin:{}", plugin.name()),
+    };
+    tracing::info!(gateway = gateway.name, %address, verification, "listening");
+    if matches!(gateway.verification, Verification::Open) {
+        tracing::warn!(gateway = gateway.name, "verification is open: everybody is let in");
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_QUEUE)
+}
+
+/// Runs a task that has no end of its own.
+async fn until(shutdown: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = task => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// Ends sessions and publishes wills when their time has come.
+async fn do_due(broker: Arc<Broker>) {
+    let mut ticks = tokio::time::interval(DUE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        while broker.do_due(Instant::now()) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
