@@ -97,8 +97,10 @@ impl EstablishedClient {
 
     /// Gives memory back while nothing happens.
     pub(crate) fn shrink(&mut self) {
-        self.ways = Ways::default();
+        // The batch may hold wakers of what was published in front of this packet.
+        self.batch.finish(&self.gateway.broker.metrics);
         self.batch = Batch::default();
+        self.ways = Ways::default();
         self.session.shrink();
     }
 }

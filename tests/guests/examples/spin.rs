@@ -1,0 +1,29 @@
+//! Computes for ever.
+
+use portreeve_guest::{
+    Connect, Context, Error, Message, Outcome, Parser, Verdict, Verifier, export_parser,
+    export_verifier,
+};
+
+struct Guest;
+
+fn misbehave<T>() -> Result<T, Error> {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+impl Verifier for Guest {
+    fn verify(_request: Connect) -> Result<Verdict, Error> {
+        misbehave()
+    }
+}
+
+impl Parser for Guest {
+    fn parse(_context: Context, _message: Message) -> Result<Outcome, Error> {
+        misbehave()
+    }
+}
+
+export_verifier!(Guest);
+export_parser!(Guest);

@@ -1,0 +1,205 @@
+//! A gateway in this process, on a port that the system chooses.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use portreeve::config::Config;
+use portreeve::{Server, StartError};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::client::Client;
+use crate::guests;
+
+/// A gateway in the making; reads as a sentence:
+/// `TestGateway::verified_by("open").with_plugin("spin", "").with_binding("spin", "raw/#").start()`.
+pub struct TestGateway {
+    folder: TempDir,
+    verification: String,
+    gateway: String,
+    limits: String,
+    bindings: String,
+    rest: String,
+}
+
+impl TestGateway {
+    /// With this verification: `open`, `one-party` or `plugin:NAME`.
+    #[must_use]
+    pub fn verified_by(verification: &str) -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            verification: verification.to_owned(),
+            gateway: String::new(),
+            limits: String::new(),
+            bindings: String::new(),
+            rest: String::new(),
+        }
+    }
+
+    /// With everybody let in.
+    #[must_use]
+    pub fn open() -> Self {
+        Self::verified_by("open")
+    }
+
+    /// With a guest and its manifest.
+    #[must_use]
+    pub fn with_plugin(self, name: &str, manifest: &str) -> Self {
+        std::fs::copy(guests::component(name), self.folder.path().join(format!("{name}.wasm")))
+            .expect("the component is copied");
+        std::fs::write(self.folder.path().join(format!("{name}.toml")), manifest)
+            .expect("the manifest is written");
+        self
+    }
+
+    /// With an example plugin and the manifest that it comes with.
+    #[must_use]
+    pub fn with_example(self, name: &str) -> Self {
+        let manifest = guests::manifest(name);
+        self.with_plugin(name, &manifest)
+    }
+
+    /// With a parser for `topic` that may publish anywhere; `more` are further keys.
+    #[must_use]
+    pub fn with_binding(mut self, plugin: &str, topic: &str, more: &str) -> Self {
+        let _infallible = write!(
+            self.bindings,
+            "[[gateway.binding]]\nplugin = {plugin:?}\ntopic = {topic:?}\n{more}\n"
+        );
+        self
+    }
+
+    /// With a key of `[gateway.limits]`.
+    #[must_use]
+    pub fn with_limit(mut self, key: &str, value: &str) -> Self {
+        let _infallible = writeln!(self.limits, "{key} = {value}");
+        self
+    }
+
+    /// With a line of `[[gateway]]`.
+    #[must_use]
+    pub fn with_gateway_line(mut self, line: &str) -> Self {
+        self.gateway.push_str(line);
+        self.gateway.push('\n');
+        self
+    }
+
+    /// With further tables.
+    #[must_use]
+    pub fn with(mut self, toml: &str) -> Self {
+        self.rest.push_str(toml);
+        self.rest.push('\n');
+        self
+    }
+
+    fn config(&self) -> Config {
+        let Self { verification, gateway, limits, bindings, rest, .. } = self;
+        let text = format!(
+            "[plugins]\ndirectory = \".\"\n[sys]\ninterval = \"100ms\"\n[[gateway]]\nname = \"test\"\n\
+             verification = {verification:?}\n{gateway}[[gateway.listener]]\naddress = \"127.0.0.1:0\"\n\
+             {bindings}[gateway.limits]\n{limits}{rest}"
+        );
+        Config::parse(&self.folder.path().join("gateway.toml"), &text)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    /// Starts it.
+    #[must_use]
+    pub fn start(self) -> RunningGateway {
+        self.try_start().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts it, or tells why it does not start.
+    ///
+    /// # Errors
+    /// What [`Server::start`] says.
+    pub fn try_start(self) -> Result<RunningGateway, StartError> {
+        let config = self.config();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let server = runtime.block_on(Server::start(&config))?;
+        let address = server.addresses()[0].1;
+        Ok(RunningGateway { server: Some(server), runtime, address, folder: self.folder })
+    }
+}
+
+/// A gateway that runs until it is dropped.
+pub struct RunningGateway {
+    server: Option<Server>,
+    runtime: Runtime,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl RunningGateway {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its folder: plugins and manifests.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The server, to look at its counters.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs until it is dropped")
+    }
+
+    /// The value of a counter.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        let mut counters = self.server().metrics().counters();
+        counters
+            .find(|(counter, _)| *counter == name)
+            .unwrap_or_else(|| panic!("no counter {name}"))
+            .1
+    }
+
+    /// Waits until `condition` holds; at most ten seconds.
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A network connection to it.
+    #[must_use]
+    pub fn dial(&self) -> Client {
+        Client::dial(self.address)
+    }
+
+    /// A client that is connected: version 3.1.1 or 5.0, clean start.
+    #[must_use]
+    pub fn client(&self, version: portreeve_mqtt::ProtocolVersion, client_id: &str) -> Client {
+        let mut client = self.dial();
+        client.connect(version, client_id);
+        client
+    }
+
+    /// Ends it in order; whether all connections ended in time.
+    #[must_use]
+    pub fn shut_down(mut self) -> bool {
+        let server = self.server.take().expect("it runs until it is dropped");
+        self.runtime.block_on(server.shutdown())
+    }
+}
+
+impl Drop for RunningGateway {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.shutdown());
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The harness of the black-box tests: a gateway in this process on a port of its own, a client
+//! that speaks bytes, and guests that are built when they are first needed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    missing_debug_implementations,
+    reason = "tests stop at the first surprise"
+)]
+
+pub mod client;
+pub mod gateway;
+pub mod guests;
+
+pub use client::{Client, V5, V311};
+pub use gateway::TestGateway;
