@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use portreeve_mqtt::{QoS, TopicFilter};
 use tokio::time::Instant;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use crate::devices::Registry;
 use crate::message::{Encodings, MessageRef};
 use crate::metrics::Metrics;
+use crate::permissions::Permissions;
 use crate::session::{Delivered, Delivery, Due, Ended, Session, Sessions, Terms, Will, ends_at};
 use crate::topics::{Receiver, Route, SharedGroup, Topics};
 
@@ -107,9 +109,9 @@ impl Broker {
     fn retain(&self, message: &MessageRef<'_>) {
         if message.payload.is_empty() {
             self.topics.remove_retained(message.topic.as_str());
-        } else if !self.topics.retain(Arc::new(message.to_message())) {
+        } else if !self.topics.retain(Arc::new(message.to_message()), Instant::now()) {
             self.metrics.messages_dropped_queue.add(1);
-            tracing::warn!(topic = %message.topic, "not retained: there are as many retained messages as the limit allows");
+            tracing::debug!(topic = %message.topic, "not retained: a limit of retained messages is reached");
         }
     }
 
@@ -139,15 +141,27 @@ impl Broker {
             return;
         }
         match will {
-            Some(will) if will.delay.is_zero() => {
-                drop(session.take_due_will(generation));
-                self.publish_will(&will, now);
-            }
+            Some(will) if will.delay.is_zero() => self.publish_will(&will, now),
             Some(will) => self.sessions.schedule(session, generation, Due::Will, now + will.delay),
             None => {}
         }
         if let Some(at) = ends_at(now, detached.expiry_seconds) {
             self.sessions.schedule(session, generation, Due::End, at);
+        }
+    }
+
+    /// A resumed session keeps only the subscriptions that its device may still have.
+    pub(crate) fn drop_denied_subscriptions(
+        &self,
+        session: &Arc<Session>,
+        permissions: &Permissions,
+    ) {
+        for text in session.filters() {
+            let Ok(filter) = TopicFilter::parse(&text) else { continue };
+            let inner = filter.shared().map_or(filter, |shared| shared.filter);
+            if !permissions.may_subscribe(inner.as_str()) && session.unsubscribed(&text) {
+                self.topics.unsubscribe(filter, session);
+            }
         }
     }
 
@@ -168,8 +182,10 @@ impl Broker {
     }
 
     pub(crate) fn publish_will(&self, will: &Will, now: Instant) {
-        let properties = will.message.properties_at(now);
-        if let Some(message) = will.message.borrowed(will.retain, &properties) {
+        let interval = will.expiry_interval.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let kept = will.message.expiring(interval.map(|interval| now + interval));
+        let properties = kept.properties_at(now);
+        if let Some(message) = kept.borrowed(will.retain, &properties) {
             self.publish_uncached(message);
         }
     }
@@ -216,13 +232,13 @@ fn deliver(receiver: &Receiver, delivery: &mut Delivery<'_>) -> Delivered {
 /// To the member whose turn it is and that has room; if none has, to the first that takes it.
 fn deliver_to_one(group: &SharedGroup, delivery: &mut Delivery<'_>) -> Delivered {
     let qos = |receiver: &Receiver| -> QoS { delivery.message.qos.min(receiver.qos) };
-    let in_turn: Vec<&Receiver> = group.in_turn().collect();
-    if let Some(receiver) = in_turn.iter().find(|receiver| receiver.session.has_room(qos(receiver)))
-    {
+    let turn = group.next_turn();
+    let with_room = |receiver: &&Receiver| receiver.session.has_room(qos(receiver));
+    if let Some(receiver) = group.in_turn(turn).find(with_room) {
         return deliver(receiver, delivery);
     }
     let mut last = Delivered::Offline;
-    for receiver in in_turn {
+    for receiver in group.in_turn(turn) {
         last = deliver(receiver, delivery);
         if matches!(last, Delivered::Sent | Delivered::Queued | Delivered::QueuedForAnother) {
             break;

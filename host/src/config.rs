@@ -45,13 +45,20 @@ pub struct ProcessLimits {
     pub sessions_max: usize,
     /// Retained messages.
     pub retained_messages_max: usize,
+    /// Bytes of retained messages.
+    pub retained_bytes_max: usize,
     /// Devices in the registry.
     pub devices_max: usize,
 }
 
 impl Default for ProcessLimits {
     fn default() -> Self {
-        Self { sessions_max: 1_000_000, retained_messages_max: 1_000_000, devices_max: 10_000_000 }
+        Self {
+            sessions_max: 1_000_000,
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 1 << 30,
+            devices_max: 10_000_000,
+        }
     }
 }
 
@@ -199,13 +206,18 @@ impl Config {
             shutdown.finish();
         }
         if let Some(limits) = root.table("limits") {
-            limits.integer_into("sessions_max", &mut config.limits.sessions_max, 1);
+            limits.integer_into("sessions_max", &mut config.limits.sessions_max, 1..=COUNT_MAX);
             limits.integer_into(
                 "retained_messages_max",
                 &mut config.limits.retained_messages_max,
-                0,
+                0..=COUNT_MAX,
             );
-            limits.integer_into("devices_max", &mut config.limits.devices_max, 1);
+            limits.bytes_into(
+                "retained_bytes_max",
+                &mut config.limits.retained_bytes_max,
+                0..(1 << 40),
+            );
+            limits.integer_into("devices_max", &mut config.limits.devices_max, 1..=COUNT_MAX);
             limits.finish();
         }
         let gateways = root.tables("gateway");
@@ -223,6 +235,9 @@ impl Config {
         config
     }
 }
+
+/// The largest number that a count may be set to.
+const COUNT_MAX: u64 = 1_000_000_000;
 
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -15,7 +15,7 @@ use crate::broker::Batch;
 use crate::client::{EstablishedClient, Ways};
 use crate::gateway::Gateway;
 use crate::guest_view::ConnectView;
-use crate::message::{Message, expiry};
+use crate::message::Message;
 use crate::reason::Refusal;
 use crate::session::{Attachment, Client, SessionKey, Wanted, Will};
 use crate::verification::{self, Admission, Step};
@@ -56,16 +56,19 @@ pub(crate) async fn handle(
     let connection_id = gateway.next_connection_id();
     let assigned = assigned_client_id(connect, connection_id)?;
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+    let admission = verified(gateway, connect, client_id, connection_id, peer, exchange).await?;
     let mut connect = *connect;
     connect.client_id = client_id;
-    let admission = verified(gateway, &connect, connection_id, peer, exchange).await?;
-    let will = will(&connect, &admission)?;
+    let will = will(gateway, &connect, &admission)?;
     let now = Instant::now();
     let expiry_seconds = session_expiry(gateway, &connect);
     let keep_alive = keep_alive(gateway, &connect);
     let attachment = attach(gateway, &connect, &admission, expiry_seconds, now)?;
     if let Some((session, ended)) = &attachment.replaced {
         gateway.broker.session_ended(session, ended, now);
+    }
+    if attachment.session_present {
+        gateway.broker.drop_denied_subscriptions(&attachment.session, &admission.permissions);
     }
     let properties =
         connack_properties(gateway, &connect, assigned.as_deref(), expiry_seconds, keep_alive);
@@ -126,6 +129,7 @@ fn assigned_client_id(
 async fn verified(
     gateway: &Arc<Gateway>,
     connect: &Connect<'_>,
+    client_id: &str,
     connection_id: u64,
     peer: SocketAddr,
     exchange: &mut impl Exchange,
@@ -133,7 +137,7 @@ async fn verified(
     let view = ConnectView::new(connect, connection_id, &gateway.name, peer.to_string());
     let mut data = connect.authentication_data().map(<[u8]>::to_vec);
     for _ in 0..=CHALLENGES_MAX {
-        match verification::verify(gateway, connect, &view, data.as_deref()).await? {
+        match verification::verify(gateway, connect, client_id, &view, data.as_deref()).await? {
             Step::Admitted(admission) => return Ok(admission),
             Step::Challenge(challenge) => {
                 let method = connect.authentication_method().unwrap_or_default();
@@ -159,8 +163,17 @@ fn auth_packet(method: &str, data: &[u8]) -> Result<Vec<u8>, Refusal> {
 }
 
 /// The will, if the device may publish it.
-fn will(connect: &Connect<'_>, admission: &Admission) -> Result<Option<Will>, Refusal> {
+fn will(
+    gateway: &Gateway,
+    connect: &Connect<'_>,
+    admission: &Admission,
+) -> Result<Option<Will>, Refusal> {
     let Some(will) = &connect.will else { return Ok(None) };
+    if will.topic.as_str().split('/').count() > gateway.limits.topic_levels_max {
+        let max = gateway.limits.topic_levels_max;
+        let message = format!("the will's topic has more than {max} levels");
+        return Err(Refusal::new(ReasonCode::TopicNameInvalid, message));
+    }
     if !admission.permissions.may_publish(will.topic.as_str()) {
         let message =
             format!("{} may not publish its will to {}", admission.device.name, will.topic);
@@ -170,10 +183,13 @@ fn will(connect: &Connect<'_>, admission: &Admission) -> Result<Option<Will>, Re
         !matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
     };
     let properties = will.properties.iter().filter(kept).collect();
-    let expires_at = expiry(will.properties, Instant::now());
-    let message = Message::new(will.topic, will.payload, will.qos, properties, expires_at);
+    let message = Message::new(will.topic, will.payload, will.qos, properties, None);
+    let expiry_interval = will.properties.find(|property| match property {
+        Property::MessageExpiryInterval(seconds) => Some(seconds),
+        _ => None,
+    });
     let delay = Duration::from_secs(u64::from(will.delay_interval()));
-    Ok(Some(Will { message: Arc::new(message), retain: will.retain, delay }))
+    Ok(Some(Will { message: Arc::new(message), retain: will.retain, delay, expiry_interval }))
 }
 
 /// Seconds that the session outlives the connection, within the gateway's bound.

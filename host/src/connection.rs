@@ -110,6 +110,10 @@ pub(crate) async fn serve(
         () = shutdown.cancelled() => return,
     };
     let Some((stream, accepted, rest)) = accepted else { return };
+    if shutdown.is_cancelled() {
+        // Let in after everybody was told.
+        accepted.client.session.close(ReasonCode::ServerShuttingDown);
+    }
     let Accepted { client, connack, will, keep_alive, expires_at } = accepted;
     let now = Instant::now();
     let deadlines = Deadlines {
@@ -138,10 +142,13 @@ impl Connection {
     async fn run(&mut self) -> Close {
         // What came behind CONNECT in one segment is handled first [MQTT-3.1.4-5].
         let pipelined = std::mem::take(&mut self.partial);
-        let result = self.handle(pipelined, Instant::now()).await;
-        if let Err(close) = result.and_then(|()| self.flush(Instant::now())) {
+        let now = Instant::now();
+        let result = self.handle(pipelined, now).await;
+        self.client.batch.finish(&self.client.gateway.broker.metrics);
+        if let Err(close) = result.and_then(|()| self.flush(now)) {
             return close;
         }
+        self.set_timer();
         loop {
             let ready = poll_fn(|cx| self.poll_ready(cx)).await;
             let now = Instant::now();
@@ -166,6 +173,7 @@ impl Connection {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Ready> {
         let mut is_ready = false;
         if self.unsent.is_empty() {
+            is_ready |= !self.replies.is_empty();
             is_ready |= self.client.session.poll_mail(self.client.generation, cx).is_ready();
         } else {
             is_ready |= self.stream.poll_write_ready(cx).is_ready();
@@ -260,7 +268,8 @@ impl Connection {
             }
         };
         if used > 0 {
-            self.deadlines.last_packet = now;
+            // Not `now`: a parser may have taken its time.
+            self.deadlines.last_packet = if publishes > 0 { Instant::now() } else { now };
         }
         self.client.gateway.broker.metrics.messages_received.add(publishes);
         result
@@ -271,7 +280,8 @@ impl Connection {
         match packet {
             Packet::Acknowledgement(packet) => {
                 let (version, replies) = (self.client.version, &mut self.replies);
-                self.client.session.acknowledged(packet, version, replies, now);
+                let generation = self.client.generation;
+                self.client.session.acknowledged(generation, packet, version, replies, now);
                 Ok(())
             }
             Packet::Subscribe(packet) => {
@@ -285,6 +295,8 @@ impl Connection {
             Packet::Pingreq => {
                 // A peer that pings has nothing else to say: a good moment to give memory back.
                 self.client.shrink();
+                self.replies.shrink_to_fit();
+                self.unsent.shrink_to_fit();
                 let _fits = Packet::Pingresp.encode(self.client.version, &mut self.replies);
                 Ok(())
             }
@@ -309,7 +321,7 @@ impl Connection {
                 );
             }
             let max = self.client.gateway.limits.session_expiry_max;
-            self.client.session.set_expiry(seconds.min(max));
+            self.client.session.set_expiry(self.client.generation, seconds.min(max));
         }
         if packet.reason_code == ReasonCode::Success { Close::Normal } else { Close::WithWill }
     }

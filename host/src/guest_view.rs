@@ -141,6 +141,9 @@ pub(crate) fn admission(admission: Admission) -> Result<CheckedAdmission, String
             "the verifier's attributes are more than {ATTRIBUTES_MAX} or above {ATTRIBUTE_BYTES_MAX} bytes"
         ));
     }
+    if admission.expires_in == Some(0) {
+        return Err("the verifier's admission expires in 0 seconds".to_owned());
+    }
     Ok(CheckedAdmission {
         device_name,
         product: admission.product,
@@ -170,15 +173,17 @@ fn permissions(permissions: Vec<GuestPermission>) -> Result<Vec<GuestFilter>, St
     permissions.into_iter().map(check).collect()
 }
 
+/// A guest's text as it may go to a peer or into the log: short, without control characters.
+pub(crate) fn text(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
+}
+
 /// What a verifier's refusal says to the peer.
 pub(crate) fn refusal(refusal: GuestRefusal) -> Refusal {
-    let clip = |text: String| -> String {
-        text.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
-    };
     Refusal {
         reason_code: reason::of_refusal(refusal.reason),
-        message: clip(refusal.message),
-        server_reference: refusal.server_reference.map(clip),
+        message: text(&refusal.message),
+        server_reference: refusal.server_reference.as_deref().map(text),
     }
 }
 

@@ -83,7 +83,12 @@ impl Message {
 
     /// Bytes to count against a bound.
     pub(crate) fn cost_bytes(&self) -> usize {
-        self.topic.len() + self.payload.len() + MESSAGE_OVERHEAD_BYTES
+        self.topic.len() + self.payload.len() + self.properties.bytes() + MESSAGE_OVERHEAD_BYTES
+    }
+
+    /// The same message, to expire at another time.
+    pub(crate) fn expiring(&self, expires_at: Option<Instant>) -> Self {
+        Self { expires_at, ..self.clone() }
     }
 
     pub(crate) fn is_expired(&self, now: Instant) -> bool {

@@ -108,7 +108,8 @@ pub(crate) fn fill_in(
                 continue;
             }
         };
-        if value.is_empty() || value.contains(['/', '+', '#', '\0']) {
+        // A name in front that begins with `$` would open what belongs to the gateway.
+        if value.is_empty() || value.contains(['/', '+', '#', '\0']) || value.starts_with('$') {
             return None;
         }
         filled.push_str(value);
@@ -139,6 +140,7 @@ mod tests {
         assert_eq!(fill("d/%c", "#", None), None);
         assert_eq!(fill("d/%c", "a/b", None), None);
         assert_eq!(fill("d/%u", "c", None), None);
+        assert_eq!(fill("%c/#", "$SYS", None), None);
         assert_eq!(fill("d/%u/%", "c", Some("é")), Some("d/é/%".to_owned()));
         assert_eq!(fill("d/#/%d", "c", None), None);
     }

@@ -129,7 +129,11 @@ pub async fn load_plugin(
         return Err(WhyNot::Name);
     }
     let manifest = PluginManifest::read(&path.with_extension("toml"), &name)?;
-    let bytes = std::fs::metadata(path)?.len();
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(WhyNot::Unreadable(std::io::ErrorKind::InvalidInput.into()));
+    }
+    let bytes = metadata.len();
     if bytes > COMPONENT_BYTES_MAX {
         return Err(WhyNot::TooLarge(bytes));
     }

@@ -97,7 +97,7 @@ async fn with_topic(
         Answer::of(ReasonCode::NotAuthorized)
     } else if let Some(binding) = way.binding {
         // Boxed, so that a connection without parser does not carry this future around.
-        Box::pin(parse(client, &message, &way, binding, now)).await
+        Box::pin(parse(client, &message, binding, now)).await
     } else {
         Answer::delivered(deliver(client, message, &way))
     };
@@ -142,7 +142,6 @@ fn deliver_to(client: &mut EstablishedClient, message: MessageRef<'_>) -> bool {
 async fn parse(
     client: &mut EstablishedClient,
     message: &MessageRef<'_>,
-    way: &Way,
     binding: usize,
     now: Instant,
 ) -> Answer {
@@ -154,11 +153,14 @@ async fn parse(
     let view = PublishView::new(&device, message);
     let client_id = &client.session.key.client_id;
     let context = view.context(binding.direction, &device, client_id, &gateway.name);
+    // Others must not wait for this parser: what was published before is theirs now.
+    client.batch.finish(&gateway.broker.metrics);
     let outcome = binding.plugin.parse(context, view.message(message)).await;
     match outcome {
-        Ok(Outcome::Pass) => Answer::delivered(deliver(client, *message, way)),
+        Ok(Outcome::Pass) => Answer::delivered(deliver_to(client, *message)),
         Ok(Outcome::Drop) => Answer::of(ReasonCode::Success),
         Ok(Outcome::Reject(reason)) => {
+            let reason = guest_view::text(&reason);
             gateway.broker.metrics.messages_rejected.add(1);
             let plugin = binding.plugin.name();
             tracing::debug!(plugin, device = %device.name, topic = %message.topic, reason, "message rejected");
@@ -174,10 +176,10 @@ async fn parse(
             let checked = checked(binding, messages, packet_bytes_max, limits.topic_levels_max);
             match checked {
                 Ok(messages) => Answer::delivered(deliver_all(client, &messages, now)),
-                Err(error) => failed(client, message, way, binding, &error),
+                Err(error) => failed(client, message, binding, &error),
             }
         }
-        Err(error) => failed(client, message, way, binding, &error.to_string()),
+        Err(error) => failed(client, message, binding, &error.to_string()),
     }
 }
 
@@ -232,17 +234,18 @@ fn deliver_all(client: &mut EstablishedClient, messages: &[CheckedMessage], now:
 fn failed(
     client: &mut EstablishedClient,
     message: &MessageRef<'_>,
-    way: &Way,
     binding: &Binding,
     error: &str,
 ) -> Answer {
     client.gateway.broker.metrics.parser_faults.add(1);
     let plugin = binding.plugin.name();
-    tracing::warn!(plugin, device = %client.device.name, topic = %message.topic, error, "no outcome");
+    if binding.plugin.may_log() {
+        tracing::warn!(plugin, device = %client.device.name, topic = %message.topic, error, "no outcome");
+    }
     match &binding.on_error {
         OnError::Reject => Answer::of(ReasonCode::ImplementationSpecificError),
         OnError::Drop => Answer::of(ReasonCode::Success),
-        OnError::Pass => Answer::delivered(deliver(client, *message, way)),
+        OnError::Pass => Answer::delivered(deliver_to(client, *message)),
         OnError::DeadLetter(topic) => {
             dead_letter(client, message, topic, error);
             Answer::of(ReasonCode::Success)

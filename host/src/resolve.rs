@@ -33,7 +33,7 @@ pub(crate) struct Resolved {
 pub(crate) fn resolve(config: &Config, plugins: &Plugins) -> Result<Resolved, Vec<String>> {
     let limits = &config.limits;
     let broker = Arc::new(Broker {
-        topics: Topics::new(limits.retained_messages_max),
+        topics: Topics::new(limits.retained_messages_max, limits.retained_bytes_max),
         sessions: Sessions::new(limits.sessions_max),
         registry: Registry::new(limits.devices_max),
         metrics: Metrics::default(),

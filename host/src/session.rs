@@ -23,6 +23,7 @@ mod table;
 
 use incoming::Incoming;
 use outgoing::Outgoing;
+use table::DeadlineKey;
 pub(crate) use table::{Attachment, Due, SessionKey, Sessions, Wanted, ends_at};
 
 /// Bounds of one session.
@@ -67,6 +68,8 @@ pub(crate) struct Will {
     pub(crate) message: Arc<Message>,
     pub(crate) retain: bool,
     pub(crate) delay: Duration,
+    /// Message expiry interval in seconds, counted from its publication (§3.1.3.2.4).
+    pub(crate) expiry_interval: Option<u32>,
 }
 
 /// What became of a message for one receiver.
@@ -141,6 +144,8 @@ struct State {
     incoming: Incoming,
     subscriptions: HashMap<Box<str>, SubscriptionOptions>,
     will: Option<Will>,
+    /// What is scheduled for it in the table of sessions.
+    deadlines: Vec<DeadlineKey>,
     device: Arc<Device>,
 }
 
@@ -173,6 +178,7 @@ impl Session {
             incoming: Incoming::default(),
             subscriptions: HashMap::new(),
             will: None,
+            deadlines: Vec::new(),
             device,
         };
         Self { key, limits, state: Mutex::new(state) }
@@ -186,7 +192,7 @@ impl Session {
         expiry_seconds: u32,
         device: Arc<Device>,
         now: Instant,
-    ) -> u64 {
+    ) -> (u64, Vec<DeadlineKey>) {
         let mut state = self.state.lock();
         state.generation += 1;
         if let Some(waker) = state.waker.take() {
@@ -201,7 +207,7 @@ impl Session {
         // The session goes on, so its delayed will is not published [MQTT-3.1.3-9].
         state.will = None;
         state.outgoing.resume(&client, &self.limits, now);
-        state.generation
+        (state.generation, std::mem::take(&mut state.deadlines))
     }
 
     /// The connection is over. Returns `None` when the session has another one already.
@@ -213,13 +219,17 @@ impl Session {
         state.client = None;
         state.waker = None;
         state.outgoing.disconnect();
-        state.will = will;
+        let outlives = !state.has_ended && state.expiry_seconds > 0;
+        state.will = will.filter(|will| outlives && !will.delay.is_zero());
         Some(Detached { expiry_seconds: state.expiry_seconds, has_ended: state.has_ended })
     }
 
     /// Changes the session expiry interval (DISCONNECT, §3.14.2.2.2).
-    pub(crate) fn set_expiry(&self, seconds: u32) {
-        self.state.lock().expiry_seconds = seconds;
+    pub(crate) fn set_expiry(&self, generation: u64, seconds: u32) {
+        let mut state = self.state.lock();
+        if state.generation == generation {
+            state.expiry_seconds = seconds;
+        }
     }
 
     /// Seconds that the session outlives its connection.
@@ -243,12 +253,15 @@ impl Session {
     fn end(&self) -> Ended {
         let mut state = self.state.lock();
         state.has_ended = true;
+        // Routes may hold the session for a while; what it kept is not needed.
+        state.outgoing = Outgoing::default();
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
         Ended {
             filters: std::mem::take(&mut state.subscriptions).into_keys().collect(),
             will: state.will.take(),
+            deadlines: std::mem::take(&mut state.deadlines),
         }
     }
 
@@ -353,6 +366,7 @@ impl Session {
     /// The peer acknowledges what was sent to it. Appends the answer to `replies`.
     pub(crate) fn acknowledged(
         &self,
+        generation: u64,
         packet: &Acknowledgement<'_>,
         version: ProtocolVersion,
         replies: &mut Vec<u8>,
@@ -360,6 +374,10 @@ impl Session {
     ) {
         let mut state = self.state.lock();
         let state = &mut *state;
+        if state.must_close(generation) == Some(ReasonCode::SessionTakenOver) {
+            // It acknowledges to a connection that is no longer the session's.
+            return;
+        }
         let id = packet.packet_id;
         let answer = match packet.kind {
             AcknowledgementKind::Puback => {
@@ -396,16 +414,35 @@ impl Session {
         self.state.lock().incoming.released(packet_id);
     }
 
-    /// Notes a subscription. `None` when there is no room for another one, otherwise whether it
-    /// is new.
-    pub(crate) fn subscribed(&self, filter: &str, options: SubscriptionOptions) -> Option<bool> {
+    /// Notes a subscription that connection number `generation` asks for. `None` when there is
+    /// no room for another one or the session has another connection, otherwise whether it is
+    /// new.
+    pub(crate) fn subscribed(
+        &self,
+        generation: u64,
+        filter: &str,
+        options: SubscriptionOptions,
+    ) -> Option<bool> {
         let mut state = self.state.lock();
+        if state.must_close(generation) == Some(ReasonCode::SessionTakenOver) {
+            return None;
+        }
         let is_new = !state.subscriptions.contains_key(filter);
         if is_new && state.subscriptions.len() >= self.limits.subscriptions_max {
             return None;
         }
         state.subscriptions.insert(filter.into(), options);
         Some(is_new)
+    }
+
+    /// Whether it has ended, so that nothing may be subscribed for it any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.lock().has_ended
+    }
+
+    /// The filters that it is subscribed with.
+    pub(crate) fn filters(&self) -> Vec<Box<str>> {
+        self.state.lock().subscriptions.keys().cloned().collect()
     }
 
     /// Forgets a subscription. Returns whether there was one.
@@ -427,6 +464,7 @@ pub(crate) struct Detached {
 pub(crate) struct Ended {
     pub(crate) filters: Vec<Box<str>>,
     pub(crate) will: Option<Will>,
+    deadlines: Vec<DeadlineKey>,
 }
 
 /// What a QoS 2 PUBLISH is.

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use crate::client::EstablishedClient;
 use crate::message::Encodings;
-use crate::session::{Delivery, Terms};
+use crate::session::{Delivered, Delivery, Terms};
 use crate::topics::Subscription;
 
-/// Retained messages that one SUBSCRIBE is answered with.
-const RETAINED_FOR_EACH_FILTER_MAX: usize = 100_000;
+/// Retained messages that one SUBSCRIBE is answered with, however many filters it has.
+const RETAINED_MAX: usize = 100_000;
 
 /// Handles a SUBSCRIBE; SUBACK is appended to `replies`, retained messages go to the mailbox.
 pub(crate) fn subscribe(
@@ -23,11 +23,12 @@ pub(crate) fn subscribe(
     now: Instant,
     replies: &mut Vec<u8>,
 ) {
+    let mut retained_left = RETAINED_MAX;
     let identifier = packet.subscription_identifier();
     let codes: Vec<u8> = packet
         .entries
         .iter()
-        .map(|entry| match subscribe_one(client, &entry, identifier, now) {
+        .map(|entry| match subscribe_one(client, &entry, identifier, &mut retained_left, now) {
             Ok(QoS::AtMostOnce) => ReasonCode::Success.byte(),
             Ok(QoS::AtLeastOnce) => ReasonCode::GrantedQoS1.byte(),
             Ok(QoS::ExactlyOnce) => ReasonCode::GrantedQoS2.byte(),
@@ -48,6 +49,7 @@ fn subscribe_one(
     client: &mut EstablishedClient,
     entry: &SubscribeEntry<'_>,
     identifier: Option<u32>,
+    retained_left: &mut usize,
     now: Instant,
 ) -> Result<QoS, ReasonCode> {
     let shared = entry.filter.shared();
@@ -61,11 +63,17 @@ fn subscribe_one(
     }
     let session = &client.session;
     let is_new = session
-        .subscribed(entry.filter.as_str(), entry.options)
+        .subscribed(client.generation, entry.filter.as_str(), entry.options)
         .ok_or(ReasonCode::QuotaExceeded)?;
     let subscription =
         Subscription { session: Arc::clone(session), options: entry.options, identifier };
-    client.gateway.broker.topics.subscribe(entry.filter, subscription);
+    let topics = &client.gateway.broker.topics;
+    topics.subscribe(entry.filter, subscription);
+    if session.has_ended() {
+        // It ended meanwhile, and whoever ended it did not see this subscription.
+        topics.unsubscribe(entry.filter, session);
+        return Err(ReasonCode::UnspecifiedError);
+    }
     let sends_retained = match entry.options.retain_handling {
         RetainHandling::Send => true,
         RetainHandling::SendIfNew => is_new,
@@ -73,7 +81,8 @@ fn subscribe_one(
     };
     // Shared subscriptions get no retained messages (§4.8.2).
     if sends_retained && shared.is_none() {
-        send_retained(client, filter.as_str(), entry.options.qos, identifier, now);
+        let filter = filter.as_str();
+        send_retained(client, filter, entry.options.qos, identifier, retained_left, now);
     }
     Ok(entry.options.qos)
 }
@@ -83,13 +92,16 @@ fn send_retained(
     filter: &str,
     qos: QoS,
     identifier: Option<u32>,
+    retained_left: &mut usize,
     now: Instant,
 ) {
     let broker = &client.gateway.broker;
     let identifiers: Vec<u32> = identifier.into_iter().collect();
     let mut encodings = Encodings::default();
     let mut wakers = Vec::new();
-    for kept in broker.topics.retained(filter, now, RETAINED_FOR_EACH_FILTER_MAX) {
+    let retained = broker.topics.retained(filter, now, *retained_left);
+    *retained_left -= retained.len();
+    for kept in retained {
         let properties = kept.properties_at(now);
         let Some(message) = kept.borrowed(true, &properties) else { continue };
         encodings.reset();
@@ -100,7 +112,14 @@ fn send_retained(
             kept: Some(Arc::clone(&kept)),
             wakers: &mut wakers,
         };
-        let _delivered = client.session.deliver(&mut delivery, &terms);
+        match client.session.deliver(&mut delivery, &terms) {
+            Delivered::MailboxFull => broker.metrics.messages_dropped_mailbox.add(1),
+            Delivered::QueueFull | Delivered::QueuedForAnother => {
+                broker.metrics.messages_dropped_queue.add(1);
+            }
+            Delivered::TooLarge => broker.metrics.messages_dropped_too_large.add(1),
+            Delivered::Sent | Delivered::Queued | Delivered::Offline => {}
+        }
     }
     // This connection's own task is the one that runs; it looks into its mailbox next.
     drop(wakers);

@@ -76,9 +76,13 @@ impl SharedGroup {
         Self { members: members.map(Receiver::of).collect(), next: AtomicUsize::new(0) }
     }
 
+    /// Whose turn it is.
+    pub(crate) fn next_turn(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed) % self.members.len().max(1)
+    }
+
     /// The members, beginning with the one whose turn it is.
-    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Receiver> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.members.len().max(1);
+    pub(crate) fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Receiver> {
         let (before, from) = self.members.split_at_checked(turn).unwrap_or((&[], &self.members));
         from.iter().chain(before)
     }
@@ -112,11 +116,11 @@ impl Route {
 }
 
 impl Topics {
-    pub(crate) fn new(retained_messages_max: usize) -> Self {
+    pub(crate) fn new(retained_messages_max: usize, retained_bytes_max: usize) -> Self {
         Self {
             subscriptions: RwLock::default(),
             generation: AtomicU64::new(0),
-            retained: RwLock::new(RetainedTree::new(retained_messages_max)),
+            retained: RwLock::new(RetainedTree::new(retained_messages_max, retained_bytes_max)),
         }
     }
 
@@ -161,8 +165,8 @@ impl Topics {
 
     /// Keeps `message` for later subscribers, in place of the one before. Returns whether there
     /// was room.
-    pub(crate) fn retain(&self, message: Arc<Message>) -> bool {
-        self.retained.write().insert(message)
+    pub(crate) fn retain(&self, message: Arc<Message>, now: Instant) -> bool {
+        self.retained.write().insert(message, now)
     }
 
     /// Forgets the message of a topic.

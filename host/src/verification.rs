@@ -1,8 +1,10 @@
 //! Who a connecting device is: by the registry, by a plugin, or not asked. Fails closed.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use portreeve_mqtt::{Connect, ReasonCode};
+use portreeve_plugin::Plugin;
 use portreeve_plugin::contract::Verdict;
 
 use crate::devices::{Device, DeviceName, Origin};
@@ -26,13 +28,15 @@ pub(crate) enum Step {
     Challenge(Vec<u8>),
 }
 
-/// Decides about a CONNECT whose client identifier is settled.
+/// Decides about a CONNECT. `client_id` is the one that the connection will have: that of the
+/// CONNECT, or the one that the gateway assigns.
 ///
 /// # Errors
 /// [`Refusal`] with its reason code; a plugin that gives no verdict is one.
 pub(crate) async fn verify(
     gateway: &Gateway,
     connect: &Connect<'_>,
+    client_id: &str,
     view: &ConnectView<'_>,
     authentication_data: Option<&[u8]>,
 ) -> Result<Step, Refusal> {
@@ -43,30 +47,25 @@ pub(crate) async fn verify(
         return Err(Refusal::new(ReasonCode::BadAuthenticationMethod, message));
     }
     match &gateway.verification {
-        Verification::Open => Ok(Step::Admitted(open(gateway, connect, view))),
+        Verification::Open => Ok(Step::Admitted(open(gateway, client_id))),
         Verification::OneParty => one_party(gateway, connect).map(Step::Admitted),
         Verification::Plugin(plugin) => {
             let verdict = plugin.verify(view.request(connect, authentication_data)).await;
             let verdict = verdict.map_err(|error| {
                 gateway.broker.metrics.verifier_faults.add(1);
-                tracing::warn!(plugin = plugin.name(), gateway = gateway.name, %error, "no verdict");
+                if plugin.may_log() {
+                    tracing::warn!(plugin = plugin.name(), gateway = gateway.name, %error, "no verdict");
+                }
                 Refusal::new(ReasonCode::ServerUnavailable, "the verifier gave no verdict")
             })?;
-            by_verdict(gateway, connect, plugin.name(), verdict)
+            by_verdict(gateway, connect, client_id, plugin, verdict)
         }
     }
 }
 
-/// Everybody is let in, under the client identifier where it can be a device name.
-fn open(gateway: &Gateway, connect: &Connect<'_>, view: &ConnectView<'_>) -> Admission {
-    let given = [Some(connect.client_id), connect.user_name];
-    let name = given
-        .into_iter()
-        .flatten()
-        .chain([format!("connection-{}", view.connection_id).as_str()])
-        .find_map(|text| DeviceName::parse(text).ok());
-    // The last candidate is always a device name.
-    let name = name.unwrap_or_else(DeviceName::unnamed);
+/// Everybody is let in, under the client identifier.
+fn open(gateway: &Gateway, client_id: &str) -> Admission {
+    let name = open_name(client_id);
     let permissions = Permissions::everything(gateway.reads_sys(name.as_str()));
     // Not kept: anybody could fill the registry.
     let device = Device {
@@ -77,6 +76,16 @@ fn open(gateway: &Gateway, connect: &Connect<'_>, view: &ConnectView<'_>) -> Adm
         origin: Origin::AutoCreated,
     };
     Admission { device: Arc::new(device), permissions, expires_in: None }
+}
+
+/// The client identifier where it can be a device name, otherwise one that is the same each time.
+fn open_name(client_id: &str) -> DeviceName {
+    DeviceName::parse(client_id).unwrap_or_else(|_| {
+        let mut hasher = DefaultHasher::new();
+        client_id.hash(&mut hasher);
+        let name = format!("client-{:016x}", hasher.finish());
+        DeviceName::parse(&name).unwrap_or_else(|_| DeviceName::unnamed())
+    })
 }
 
 fn one_party(gateway: &Gateway, connect: &Connect<'_>) -> Result<Admission, Refusal> {
@@ -99,12 +108,15 @@ fn one_party(gateway: &Gateway, connect: &Connect<'_>) -> Result<Admission, Refu
 fn by_verdict(
     gateway: &Gateway,
     connect: &Connect<'_>,
-    plugin: &str,
+    client_id: &str,
+    plugin: &Plugin,
     verdict: Verdict,
 ) -> Result<Step, Refusal> {
     let unusable = |message: String| {
         gateway.broker.metrics.verifier_faults.add(1);
-        tracing::warn!(plugin, gateway = gateway.name, "{message}");
+        if plugin.may_log() {
+            tracing::warn!(plugin = plugin.name(), gateway = gateway.name, "{message}");
+        }
         Refusal::new(ReasonCode::ServerUnavailable, "the verifier's verdict cannot be used")
     };
     match verdict {
@@ -115,7 +127,7 @@ fn by_verdict(
         Verdict::Challenge(data) => Ok(Step::Challenge(data)),
         Verdict::Admit(admission) => {
             let admission = guest_view::admission(admission).map_err(unusable)?;
-            let permissions = admission.permissions(gateway, connect.client_id, connect.user_name);
+            let permissions = admission.permissions(gateway, client_id, connect.user_name);
             let product = admission.product.as_deref().unwrap_or(&gateway.product);
             let device = gateway
                 .broker

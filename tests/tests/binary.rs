@@ -12,16 +12,23 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use portreeve_tests::guests;
 use tempfile::TempDir;
 
-/// The binary of this build: cargo puts test programs one folder below it.
+/// The binary, built once.
 fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let binary = test.parent().unwrap().parent().unwrap().join("portreeve");
-    assert!(binary.exists(), "{} is built by `cargo test --workspace`", binary.display());
-    binary
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let arguments = ["build", "--quiet", "-p", "portreeve", "--bin", "portreeve"];
+        let built =
+            Command::new(env!("CARGO")).current_dir(guests::workspace()).args(arguments).status();
+        assert!(built.unwrap().success(), "the binary does not build");
+        let test = std::env::current_exe().unwrap();
+        test.parent().unwrap().parent().unwrap().join("portreeve")
+    };
+    BINARY.get_or_init(build).clone()
 }
 
 fn plugins(names: &[&str]) -> TempDir {
@@ -44,6 +51,7 @@ impl Running {
         let mut child = Command::new(binary())
             .args(["run", "--listen", "127.0.0.1:0", "--plugins"])
             .arg(plugins)
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -75,8 +83,11 @@ impl Running {
     }
 
     fn subscribe(&self, version: &str, user: &str, topic: &str) -> Child {
-        Command::new("mosquitto_sub")
+        // Line by line: its standard output is a pipe.
+        Command::new("stdbuf")
             .args([
+                "-oL",
+                "mosquitto_sub",
                 "-h",
                 "127.0.0.1",
                 "-p",
@@ -102,6 +113,14 @@ impl Running {
         let mut log = String::new();
         self.log.read_to_string(&mut log).unwrap();
         (status.code(), log)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After a failed assertion it still runs.
+        let _already_ended = self.child.kill();
+        let _status = self.child.wait();
     }
 }
 

@@ -269,12 +269,12 @@ fn a_challenge_is_sent_and_its_answer_decides() {
     // CONNECT with authentication method "sum"; AUTH 0x18 with method and data "1+1".
     let connect = "1018 0004 4d515454 05 02 0000 06 15 0003 73756d 0005 6175746830";
     for (answer, code) in
-        [("f00d180b1500 0373756d 160001 32", "00"), ("f00d180b1500 0373756d 160001 33", "87")]
+        [("f00c180a1500 0373756d 160001 32", "00"), ("f00c180a1500 0373756d 160001 33", "87")]
     {
         let mut client = gateway.dial();
         client.speak(V5);
         client.send_hex(connect);
-        assert_eq!(client.next_hex(), "f00f180d15000373756d160003312b31");
+        assert_eq!(client.next_hex(), "f00e180c15000373756d160003312b31");
         client.send_hex(answer);
         let connack = client.next_hex();
         assert!(

@@ -331,6 +331,12 @@ impl PropertiesBuf {
         crate::wire::all_or_nothing(&mut self.bytes, |bytes| property.write(bytes))
     }
 
+    /// Bytes of the list, without its length.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The list as a packet carries it.
     #[must_use]
     pub const fn as_properties(&self) -> Properties<'_> {

@@ -6,6 +6,9 @@ use wasmtime_wasi::I32Exit;
 
 use crate::instance::GrowthRefused;
 
+/// Characters of what a guest reports.
+const REPORTED_CHARS_MAX: usize = 512;
+
 /// A call that gave no answer. The caller fails closed: nobody is let in, nothing is delivered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +28,9 @@ pub enum CallError {
     /// The plugin does not export what was asked for.
     #[error("the plugin has no such export: {0}")]
     NotExported(&'static str),
+    /// Its exports have another shape than the contract says.
+    #[error("its exports do not fit the contract: {0}")]
+    Shape(String),
     /// The engine has no room for another instance: ours, not the guest's.
     #[error("no room for another instance: {0}")]
     Engine(String),
@@ -40,8 +46,8 @@ pub enum GuestFault {
     /// It wanted more memory or table elements than its limit.
     #[error("asked for more memory than its limit: {0}")]
     MemoryLimit(String),
-    /// It handed more to the host than `output_bytes_max`.
-    #[error("handed more than {0} bytes to the host in one call")]
+    /// It handed more to the host at once than `output_bytes_max`.
+    #[error("handed more than {0} bytes to the host at once")]
     OutputLimit(usize),
     /// It called `exit`.
     #[error("exited with status {0}")]
@@ -61,8 +67,26 @@ impl CallError {
             Self::DeadlineExceeded(_) => "deadline",
             Self::Overloaded(_) => "overloaded",
             Self::NotExported(_) => "not-exported",
+            Self::Shape(_) => "shape",
             Self::Engine(_) => "engine",
         }
+    }
+
+    /// Sorts what the engine reports when an instance does not start. What is no fault of the
+    /// guest's is ours.
+    pub(crate) fn from_start(error: &wasmtime::Error, output_bytes_max: usize) -> Self {
+        match Self::from_engine(error, output_bytes_max) {
+            Self::Guest(GuestFault::Trapped(text)) if !error.is::<wasmtime::Trap>() => {
+                Self::Engine(text)
+            }
+            other => other,
+        }
+    }
+
+    /// A text of the guest's, short and without control characters, so that it can neither
+    /// fill nor forge the log.
+    pub(crate) fn reported(text: &str) -> Self {
+        Self::Reported(text.chars().filter(|c| !c.is_control()).take(REPORTED_CHARS_MAX).collect())
     }
 
     /// Sorts what the engine reports. `output_bytes_max` is the limit that was in force.

@@ -165,8 +165,19 @@ pub fn load_component(
         .linker
         .instantiate_pre(&component)
         .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
-    let verifier = on_connect::GuestIndices::new(&pre).ok().map(Arc::new);
-    let parser = on_publish::GuestIndices::new(&pre).ok().map(Arc::new);
+    let exports_it = |interface: &str| exports.iter().any(|name| name.starts_with(interface));
+    // An interface of the right name without the function is a mistake, not another role.
+    let shape = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
+    let verifier = match on_connect::GuestIndices::new(&pre) {
+        Ok(indices) => Some(Arc::new(indices)),
+        Err(error) if exports_it("portreeve:plugin/on-connect@0.1.") => return Err(shape(error)),
+        Err(_) => None,
+    };
+    let parser = match on_publish::GuestIndices::new(&pre) {
+        Ok(indices) => Some(Arc::new(indices)),
+        Err(error) if exports_it("portreeve:plugin/on-publish@0.1.") => return Err(shape(error)),
+        Err(_) => None,
+    };
     if verifier.is_none() && parser.is_none() {
         return Err(LoadError::Exports(exports));
     }

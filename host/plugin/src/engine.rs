@@ -18,6 +18,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// memory; a call beyond it gets [`crate::CallError::Engine`].
 const INSTANCES_MAX: u32 = 1_000;
 
+/// Core modules of all instances, by the mean of a component: they are counted, not laid out.
+const CORE_INSTANCES_MEAN: u32 = 40;
+
 /// Core modules that one component is made of: a Python component has about 200, a Rust one 4.
 const CORE_INSTANCES_FOR_EACH_COMPONENT: u32 = 200;
 
@@ -32,6 +35,10 @@ const TABLE_ELEMENTS: usize = 20_000;
 
 /// Address space for each memory: with 4 GiB and a guard behind it no bounds check is needed.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
+
+/// The same without a pool.
+const SMALL_RESERVATION_BYTES: u64 = 16 << 20;
+const SMALL_GUARD_BYTES: u64 = 64 << 10;
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
@@ -91,14 +98,22 @@ fn config(pooling: Option<PoolingAllocationConfig>) -> Config {
         .consume_fuel(false)
         // A new instance shares the pages of the component's image until it writes to them.
         .memory_init_cow(true)
-        .memory_reservation(MEMORY_RESERVATION_BYTES)
         .wasm_component_model(true)
         // Guests call the host synchronously; support for concurrent component tasks costs
         // most of what an asynchronous call costs.
         .concurrency_support(false)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8));
-    if let Some(pooling) = pooling {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+    match pooling {
+        Some(pooling) => {
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+            config.memory_reservation(MEMORY_RESERVATION_BYTES);
+        }
+        // A machine without address space for the pool has none for large reservations either;
+        // memories then have bounds checks and may move when they grow.
+        None => {
+            config.memory_reservation(SMALL_RESERVATION_BYTES);
+            config.memory_guard_size(SMALL_GUARD_BYTES);
+        }
     }
     config
 }
@@ -107,9 +122,9 @@ fn pooling() -> PoolingAllocationConfig {
     let mut pooling = PoolingAllocationConfig::new();
     pooling
         .total_component_instances(INSTANCES_MAX)
-        .total_core_instances(INSTANCES_MAX * 8)
+        .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_MEAN)
         .total_memories(INSTANCES_MAX * 2)
-        .total_tables(INSTANCES_MAX * 8)
+        .total_tables(INSTANCES_MAX * 16)
         .total_stacks(INSTANCES_MAX)
         .max_core_instances_per_component(CORE_INSTANCES_FOR_EACH_COMPONENT)
         .max_memories_per_component(MEMORIES_FOR_EACH_COMPONENT)

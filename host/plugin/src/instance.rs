@@ -7,9 +7,10 @@ use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::exports::portreeve::plugin::{on_connect, on_publish};
+use crate::call::CallError;
 use crate::engine::Engine;
 use crate::host_functions::stdio;
-use crate::plugin::Shared;
+use crate::plugin::{Role, Shared};
 
 /// A guest asked for more than its limit. The call ends here, since few guests survive it well.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,7 @@ pub(crate) struct GrowthRefused {
 pub(crate) struct GuestState {
     pub(crate) shared: Arc<Shared>,
     memory_bytes: usize,
+    table_elements: usize,
     table: ResourceTable,
     /// Made when the guest first asks for WASI: many never do.
     wasi: Option<WasiCtx>,
@@ -37,8 +39,14 @@ impl WasiView for GuestState {
     }
 }
 
-/// Tables of one instance in all; the engine's own bound is for each.
+/// Table elements of one instance in all; the engine's own bound is for each table.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Core instances, tables and memories of one instance.
+const CORE_INSTANCES_MAX: usize = 200;
+const TABLES_MAX: usize = 64;
+const MEMORIES_MAX: usize = 8;
+/// Streams, pollables and the like that a guest has open.
+const RESOURCES_MAX: usize = 256;
 
 impl ResourceLimiter for GuestState {
     fn memory_growing(
@@ -47,10 +55,14 @@ impl ResourceLimiter for GuestState {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // Beyond the guest's own bound: it is told, as the WebAssembly standard says.
+            return Ok(false);
+        }
         let limit = self.shared.limits.memory_bytes_max;
         // The limit is for all memories of the instance together.
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
-        if total > limit || maximum.is_some_and(|maximum| desired > maximum) {
+        if total > limit {
             return Err(GrowthRefused { what: "bytes of memory", desired: total, limit }.into());
         }
         self.memory_bytes = total;
@@ -59,15 +71,32 @@ impl ResourceLimiter for GuestState {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > TABLE_ELEMENTS_MAX {
-            let limit = TABLE_ELEMENTS_MAX;
-            return Err(GrowthRefused { what: "table elements", desired, limit }.into());
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
         }
+        let limit = TABLE_ELEMENTS_MAX;
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if total > limit {
+            return Err(GrowthRefused { what: "table elements", desired: total, limit }.into());
+        }
+        self.table_elements = total;
         Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
     }
 }
 
@@ -82,9 +111,14 @@ pub(crate) struct PreInstance {
 /// A running guest. After any error its store cannot be used again, so it is dropped then.
 pub(crate) struct Instance {
     pub(crate) store: Store<GuestState>,
-    pub(crate) verifier: Option<on_connect::Guest>,
-    pub(crate) parser: Option<on_publish::Guest>,
+    pub(crate) export: Export,
     pub(crate) calls: u32,
+}
+
+/// The export that the instance was started for.
+pub(crate) enum Export {
+    Verifier(on_connect::Guest),
+    Parser(on_publish::Guest),
 }
 
 impl Instance {
@@ -93,11 +127,16 @@ impl Instance {
         engine: &Engine,
         pre: &PreInstance,
         shared: &Arc<Shared>,
-    ) -> wasmtime::Result<Self> {
+        role: Role,
+    ) -> Result<Self, CallError> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        let shared_state = Arc::clone(shared);
         let state = GuestState {
-            shared: Arc::clone(shared),
+            shared: shared_state,
             memory_bytes: 0,
-            table: ResourceTable::new(),
+            table_elements: 0,
+            table,
             wasi: None,
         };
         let mut store = Store::new(&engine.wasmtime, state);
@@ -107,16 +146,24 @@ impl Instance {
         // the call ends it there when its deadline is over.
         store.epoch_deadline_async_yield_and_update(1);
         store.set_epoch_deadline(1);
-        let instance = pre.pre.instantiate_async(&mut store).await?;
-        let verifier = match &pre.verifier {
-            Some(indices) => Some(indices.load(&mut store, &instance)?),
-            None => None,
+        let output_bytes_max = shared.limits.output_bytes_max;
+        let instance = pre
+            .pre
+            .instantiate_async(&mut store)
+            .await
+            .map_err(|error| CallError::from_start(&error, output_bytes_max))?;
+        let shape = |error: wasmtime::Error| CallError::Shape(format!("{error:#}"));
+        let export = match (role, &pre.verifier, &pre.parser) {
+            (Role::Verifier, Some(indices), _) => {
+                Export::Verifier(indices.load(&mut store, &instance).map_err(shape)?)
+            }
+            (Role::Parser, _, Some(indices)) => {
+                Export::Parser(indices.load(&mut store, &instance).map_err(shape)?)
+            }
+            (Role::Verifier, None, _) => return Err(CallError::NotExported("on-connect")),
+            (Role::Parser, _, None) => return Err(CallError::NotExported("on-publish")),
         };
-        let parser = match &pre.parser {
-            Some(indices) => Some(indices.load(&mut store, &instance)?),
-            None => None,
-        };
-        Ok(Self { store, verifier, parser, calls: 0 })
+        Ok(Self { store, export, calls: 0 })
     }
 
     /// Before each call: the epoch went on while the instance rested.

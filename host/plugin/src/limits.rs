@@ -13,7 +13,8 @@ pub struct Limits {
     pub concurrent_calls_max: usize,
     /// Calls that wait for an instance at a time; one more is refused at once.
     pub waiting_calls_max: usize,
-    /// Bytes that one call may hand to the host in all: what it returns, logs and stores.
+    /// Bytes that may cross from the guest to the host at once: what an export returns, or the
+    /// arguments of one host function.
     pub output_bytes_max: usize,
     /// Log lines a second, standard output and standard error included.
     pub log_lines_per_second: u32,

@@ -17,7 +17,7 @@ use crate::component::{LoadError, Loaded};
 use crate::engine::Engine;
 use crate::host_functions::log::LogLimiter;
 use crate::host_functions::state::StateSpace;
-use crate::instance::{Instance, PreInstance};
+use crate::instance::{Export, Instance, PreInstance};
 use crate::limits::{InstancePolicy, Limits};
 
 /// What a plugin's manifest decides; the defaults are those of a plugin without one.
@@ -116,18 +116,32 @@ impl Plugin {
             instance_starts: AtomicU64::new(0),
         };
         let begin = Instant::now();
-        let first = timeout(limits.deadline, plugin.new_instance()).await;
-        plugin.start_up = begin.elapsed();
-        match first {
-            Err(_) => Err(LoadError::Start(CallError::DeadlineExceeded(limits.deadline))),
-            Ok(Err(error)) => Err(LoadError::Start(error)),
-            Ok(Ok(instance)) => {
-                if plugin.pre.parser.is_some() {
-                    plugin.parsers.give_back(instance);
-                }
-                Ok(plugin)
+        for role in [Role::Verifier, Role::Parser] {
+            if plugin.is(role) {
+                plugin.try_role(role).await.map_err(LoadError::Start)?;
             }
         }
+        plugin.start_up = begin.elapsed();
+        Ok(plugin)
+    }
+
+    /// Starts the first instance of a role, which rests until it is called where it may.
+    async fn try_role(&self, role: Role) -> Result<(), CallError> {
+        let deadline = self.shared.limits.deadline;
+        let first = timeout(deadline, self.new_instance(role)).await;
+        let instance = first.map_err(|_| CallError::DeadlineExceeded(deadline))??;
+        match role {
+            Role::Verifier => self.verifiers.give_back(instance),
+            Role::Parser => self.parsers.give_back(instance),
+        }
+        Ok(())
+    }
+
+    /// Whether one more line about this plugin may be written to the log: what the gateway has
+    /// to say of its faults counts against the plugin's own rate.
+    #[must_use]
+    pub fn may_log(&self) -> bool {
+        self.shared.log.admit_line()
     }
 
     /// The name of its file, without `.wasm`.
@@ -174,10 +188,10 @@ impl Plugin {
     /// [`CallError`] when it gave no verdict; the peer is then not let in.
     pub async fn verify(&self, request: Connect<'_>) -> Result<Verdict, CallError> {
         let ask = async |instance: &mut Instance| {
-            let Some(guest) = &instance.verifier else { return Ok(None) };
+            let Export::Verifier(guest) = &instance.export else { return Ok(None) };
             guest.call_verify(&mut instance.store, request).await.map(Some)
         };
-        let answer = self.call(&self.verifiers, ask).await?;
+        let answer = self.call(&self.verifiers, Role::Verifier, ask).await?;
         self.answered(answer, "on-connect")
     }
 
@@ -191,10 +205,10 @@ impl Plugin {
         message: MessageParam<'_>,
     ) -> Result<Outcome, CallError> {
         let ask = async |instance: &mut Instance| {
-            let Some(guest) = &instance.parser else { return Ok(None) };
+            let Export::Parser(guest) = &instance.export else { return Ok(None) };
             guest.call_parse(&mut instance.store, context, message).await.map(Some)
         };
-        let answer = self.call(&self.parsers, ask).await?;
+        let answer = self.call(&self.parsers, Role::Parser, ask).await?;
         self.answered(answer, "on-publish")
     }
 
@@ -207,7 +221,7 @@ impl Plugin {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(text)) => {
                 self.faults.fetch_add(1, Ordering::Relaxed);
-                Err(CallError::Reported(text))
+                Err(CallError::reported(&text))
             }
             None => Err(CallError::NotExported(interface)),
         }
@@ -216,6 +230,7 @@ impl Plugin {
     async fn call<T>(
         &self,
         pool: &Pool,
+        role: Role,
         ask: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<T>,
     ) -> Result<T, CallError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -224,7 +239,7 @@ impl Plugin {
             let permit = pool.acquire().await?;
             let mut instance = match pool.take() {
                 Some(instance) => instance,
-                None => self.new_instance().await?,
+                None => self.new_instance(role).await?,
             };
             instance.arm();
             // After an error the instance, and with it its store, is dropped here.
@@ -245,11 +260,9 @@ impl Plugin {
         result
     }
 
-    async fn new_instance(&self) -> Result<Instance, CallError> {
+    async fn new_instance(&self, role: Role) -> Result<Instance, CallError> {
         self.instance_starts.fetch_add(1, Ordering::Relaxed);
-        Instance::start(&self.engine, &self.pre, &self.shared)
-            .await
-            .map_err(|error| CallError::from_engine(&error, self.shared.limits.output_bytes_max))
+        Instance::start(&self.engine, &self.pre, &self.shared, role).await
     }
 }
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
-use portreeve::plugins::{LoadedPlugin, load_plugin};
-use portreeve_plugin::{Engine, Role, load_component};
+use portreeve::config::PluginManifest;
+use portreeve::plugins::{load_plugin, plugin_name};
+use portreeve_plugin::{Engine, Plugin, Role, load_component};
 use serde_json::{Value, json};
 
 use super::output;
@@ -64,13 +65,17 @@ impl CheckPlugin {
 
 async fn describe(file: &Path) -> Result<Value, String> {
     let engine = Engine::new().map_err(|error| error.to_string())?;
+    let name = plugin_name(file);
+    let manifest = PluginManifest::read(&file.with_extension("toml"), &name)
+        .map_err(|error| format!("its manifest has mistakes:\n{error}"))?;
     let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
     let begin = Instant::now();
     let loaded = load_component(&engine, &bytes, None).map_err(|error| error.to_string())?;
     let compile_ms = begin.elapsed().as_millis();
-    let (imports, exports) = (loaded.imports, loaded.exports);
-    let LoadedPlugin { plugin, .. } =
-        load_plugin(&engine, file, None).await.map_err(|error| error.to_string())?;
+    let (imports, exports) = (loaded.imports.clone(), loaded.exports.clone());
+    let plugin = Plugin::start(&engine, &name, loaded, manifest.plugin)
+        .await
+        .map_err(|error| error.to_string())?;
     let roles: Vec<&str> = [(Role::Verifier, "verifier"), (Role::Parser, "parser")]
         .into_iter()
         .filter(|(role, _)| plugin.is(*role))
@@ -151,6 +156,8 @@ impl Call {
     }
 
     async fn answer(self) -> Result<Value, String> {
+        // What the guest logs is what its author wants to see.
+        super::run::log_to_stderr("warn,plugin=debug")?;
         let engine = Engine::new().map_err(|error| error.to_string())?;
         let loaded = load_plugin(&engine, &self.file, None)
             .await

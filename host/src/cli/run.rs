@@ -119,6 +119,13 @@ fn start_log(config: &Config) -> Result<(), String> {
     started.map_err(|error| format!("the log does not start: {error}"))
 }
 
+/// A log for commands that are not the gateway.
+pub(super) fn log_to_stderr(filter: &str) -> Result<(), String> {
+    let mut config = Config::default();
+    filter.clone_into(&mut config.log.level);
+    start_log(&config)
+}
+
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

@@ -122,6 +122,8 @@ pub(super) fn binding_from_section(
     for filter in may_publish.iter().flatten() {
         if let Err(error) = TopicFilter::parse(filter) {
             section.problem("may_publish", format!("{filter:?}: {error}"), "");
+        } else if filter.starts_with("$share/") {
+            section.problem("may_publish", "holds a shared subscription", "write plain filters");
         }
     }
     let on_error = on_error(section);
@@ -199,8 +201,8 @@ const BUFFER_BYTES: std::ops::Range<u64> = 1024..(1 << 34);
 
 impl GatewayLimits {
     fn read(&mut self, section: &Section<'_>) {
-        section.integer_into("connections_max", &mut self.connections_max, 1);
-        section.integer_into("handshakes_max", &mut self.handshakes_max, 1);
+        section.integer_into("connections_max", &mut self.connections_max, 1..=10_000_000);
+        section.integer_into("handshakes_max", &mut self.handshakes_max, 1..=1_000_000);
         section.duration_into(
             "connect_timeout",
             &mut self.connect_timeout,
@@ -212,11 +214,15 @@ impl GatewayLimits {
             PACKET_BYTES,
         );
         section.bytes_into("packet_bytes_max", &mut self.packet.packet_bytes_max, PACKET_BYTES);
-        section.integer_into("user_properties_max", &mut self.packet.user_properties_max, 0);
-        section.integer_into("filters_max", &mut self.packet.filters_max, 1);
-        section.integer_into("topic_alias_maximum", &mut self.topic_alias_maximum, 0);
-        section.integer_into("topic_levels_max", &mut self.topic_levels_max, 1);
-        section.integer_into("keep_alive_max", &mut self.keep_alive_max, 0);
+        section.integer_into(
+            "user_properties_max",
+            &mut self.packet.user_properties_max,
+            0..=65_535,
+        );
+        section.integer_into("filters_max", &mut self.packet.filters_max, 1..=65_535);
+        section.integer_into("topic_alias_maximum", &mut self.topic_alias_maximum, 0..=65_535);
+        section.integer_into("topic_levels_max", &mut self.topic_levels_max, 1..=512);
+        section.integer_into("keep_alive_max", &mut self.keep_alive_max, 0..=65_535);
         let mut session_expiry = Duration::from_secs(u64::from(self.session_expiry_max));
         section.duration_into("session_expiry_max", &mut session_expiry, Duration::ZERO);
         self.session_expiry_max = u32::try_from(session_expiry.as_secs()).unwrap_or(u32::MAX);
@@ -226,10 +232,18 @@ impl GatewayLimits {
             Duration::from_secs(1),
         );
         section.bytes_into("mailbox_bytes_max", &mut self.session.mailbox_bytes_max, BUFFER_BYTES);
-        section.integer_into("queued_messages_max", &mut self.session.queued_messages_max, 0);
+        section.integer_into(
+            "queued_messages_max",
+            &mut self.session.queued_messages_max,
+            0..=10_000_000,
+        );
         section.bytes_into("queued_bytes_max", &mut self.session.queued_bytes_max, BUFFER_BYTES);
-        section.integer_into("in_flight_max", &mut self.session.in_flight_max, 1);
-        section.integer_into("subscriptions_max", &mut self.session.subscriptions_max, 1);
+        section.integer_into("in_flight_max", &mut self.session.in_flight_max, 1..=65_535);
+        section.integer_into(
+            "subscriptions_max",
+            &mut self.session.subscriptions_max,
+            1..=10_000_000,
+        );
         let policies =
             [("drop-oldest", QueuePolicy::DropOldest), ("drop-newest", QueuePolicy::DropNewest)];
         if let Some(policy) = section.choice("queue_policy", &policies) {

@@ -64,8 +64,8 @@ fn instances(section: &Section<'_>) -> Option<InstancePolicy> {
         return None;
     };
     if policy == Some(true) {
-        section.integer_into("instances", &mut instances, 1);
-        section.integer_into("calls", &mut calls, 1);
+        section.integer_into("instances", &mut instances, 1..=1_000);
+        section.integer_into("calls", &mut calls, 1..=1_000_000_000);
     }
     section.finish();
     Some(if policy? { InstancePolicy::Warm { instances, calls } } else { InstancePolicy::Fresh })
@@ -75,11 +75,11 @@ fn read_limits(section: &Section<'_>, limits: &mut Limits) {
     const MEMORY_BYTES: u64 = 64 << 20;
     section.duration_into("deadline", &mut limits.deadline, Duration::from_millis(1));
     section.bytes_into("memory", &mut limits.memory_bytes_max, (64 << 10)..(MEMORY_BYTES + 1));
-    section.integer_into("concurrent_calls", &mut limits.concurrent_calls_max, 1);
-    section.integer_into("waiting_calls", &mut limits.waiting_calls_max, 0);
+    section.integer_into("concurrent_calls", &mut limits.concurrent_calls_max, 1..=1_000);
+    section.integer_into("waiting_calls", &mut limits.waiting_calls_max, 0..=1_000_000);
     section.bytes_into("output", &mut limits.output_bytes_max, 1024..(1 << 30));
-    section.integer_into("log_lines_per_second", &mut limits.log_lines_per_second, 0);
-    section.bytes_into("state", &mut limits.state_bytes_max, 0..(1 << 30));
+    section.integer_into("log_lines_per_second", &mut limits.log_lines_per_second, 0..=1_000_000);
+    section.bytes_into("state", &mut limits.state_bytes_max, 0..((64 << 20) + 1));
     section.finish();
 }
 

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -174,8 +174,12 @@ impl<'a> Section<'a> {
         texts
     }
 
-    pub(super) fn integer_into<T>(&self, key: &'static str, target: &mut T, min: u64)
-    where
+    pub(super) fn integer_into<T>(
+        &self,
+        key: &'static str,
+        target: &mut T,
+        range: RangeInclusive<u64>,
+    ) where
         T: TryFrom<u64>,
     {
         let Some(value) = self.value(key).map(Spanned::get_ref) else { return };
@@ -184,9 +188,13 @@ impl<'a> Section<'a> {
             return;
         };
         let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
-        match number.filter(|&number| number >= min).and_then(|number| T::try_from(number).ok()) {
+        let number = number.filter(|number| range.contains(number));
+        match number.and_then(|number| T::try_from(number).ok()) {
             Some(number) => *target = number,
-            None => self.problem(key, "is out of range", format!("the least is {min}")),
+            None => {
+                let hint = format!("write a number from {} to {}", range.start(), range.end());
+                self.problem(key, "is out of range", hint);
+            }
         }
     }
 

@@ -18,13 +18,12 @@ pub(super) async fn say(mut stream: TcpStream, last: &[u8]) {
         if stream.write_all(last).await.is_err() || stream.shutdown().await.is_err() {
             return;
         }
-        let mut scratch = super::Scratch::take();
         let mut discarded = 0;
         while discarded < DISCARDED_BYTES_MAX {
             if stream.readable().await.is_err() {
                 return;
             }
-            match stream.try_read(scratch.as_mut()) {
+            match stream.try_read(super::Scratch::take().as_mut()) {
                 Ok(0) => return,
                 Ok(read) => discarded += read,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

@@ -45,7 +45,7 @@ pub(super) async fn accept(
     stream: TcpStream,
     peer: SocketAddr,
     gateway: &Arc<Gateway>,
-    _place: Handshakes,
+    place: Handshakes,
 ) -> Option<(TcpStream, Accepted, Vec<u8>)> {
     let deadline = Instant::now() + gateway.limits.connect_timeout;
     let mut unverified = Unverified { stream, buffer: Vec::new(), gateway, deadline };
@@ -61,6 +61,7 @@ pub(super) async fn accept(
             metrics.protocol_faults.add(1);
             tracing::debug!(%peer, gateway = gateway.name, %error, "no valid CONNECT");
             let answer = answer_to_fault(&unverified.buffer, &error);
+            drop(place);
             farewell::say(unverified.stream, &answer).await;
             return None;
         }
@@ -78,6 +79,7 @@ pub(super) async fn accept(
             metrics.connects_refused.add(1);
             log_refusal(&connect, peer, gateway, &refusal);
             let answer = connack(connect.protocol_version, &refusal);
+            drop(place);
             farewell::say(unverified.stream, &answer).await;
             None
         }

@@ -23,6 +23,8 @@ pub(super) struct Outgoing {
     mailbox: Vec<u8>,
     /// Sent and not acknowledged, in the order in which they were sent.
     in_flight: VecDeque<InFlight>,
+    /// In flight when the last connection was lost, and not sent again yet.
+    again: VecDeque<InFlight>,
     /// What waits, in order.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
@@ -54,7 +56,11 @@ impl Outgoing {
 
     pub(super) fn has_room(&self, qos: QoS, client: &Client, limits: &SessionLimits) -> bool {
         self.mailbox.len() < limits.mailbox_bytes_max
-            && (qos == QoS::AtMostOnce || (self.queue.is_empty() && self.has_quota(client)))
+            && (qos == QoS::AtMostOnce || (!self.has_waiting() && self.has_quota(client)))
+    }
+
+    fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || !self.again.is_empty()
     }
 
     fn has_quota(&self, client: &Client) -> bool {
@@ -71,7 +77,7 @@ impl Outgoing {
         limits: &SessionLimits,
     ) -> Delivered {
         let is_at_most_once = terms.qos == QoS::AtMostOnce;
-        if !is_at_most_once && (!self.queue.is_empty() || !self.has_quota(client)) {
+        if !is_at_most_once && (self.has_waiting() || !self.has_quota(client)) {
             return self.enqueue(delivery.kept(), terms, limits);
         }
         let packet_id = if is_at_most_once { None } else { self.next_packet_id() };
@@ -177,6 +183,10 @@ impl Outgoing {
 
     /// Sends what waits, as far as the client's quota and the mailbox allow.
     pub(super) fn pump(&mut self, client: &Client, limits: &SessionLimits, now: Instant) {
+        self.send_again(client, limits, now);
+        if !self.again.is_empty() {
+            return;
+        }
         while !self.queue.is_empty()
             && self.has_quota(client)
             && self.mailbox.len() < limits.mailbox_bytes_max
@@ -225,7 +235,8 @@ impl Outgoing {
     /// the message that is in flight longest; then there is none.
     fn next_packet_id(&self) -> Option<NonZeroU16> {
         let next = NonZeroU16::new(self.last_packet_id.wrapping_add(1)).unwrap_or(NonZeroU16::MIN);
-        let is_used = self.in_flight.front().is_some_and(|oldest| oldest.packet_id == next);
+        let oldest = self.in_flight.front().or_else(|| self.again.front());
+        let is_used = oldest.is_some_and(|oldest| oldest.packet_id == next);
         (!is_used).then_some(next)
     }
 
@@ -269,8 +280,19 @@ impl Outgoing {
     /// [MQTT-4.4.0-1], then what waits.
     pub(super) fn resume(&mut self, client: &Client, limits: &SessionLimits, now: Instant) {
         self.mailbox.clear();
-        let in_flight = std::mem::take(&mut self.in_flight);
-        for mut message in in_flight {
+        let mut again = std::mem::take(&mut self.in_flight);
+        again.append(&mut self.again);
+        self.again = again;
+        self.pump(client, limits, now);
+    }
+
+    /// Sends again, within the client's quota and the mailbox's bound.
+    fn send_again(&mut self, client: &Client, limits: &SessionLimits, now: Instant) {
+        while !self.again.is_empty()
+            && self.has_quota(client)
+            && self.mailbox.len() < limits.mailbox_bytes_max
+        {
+            let Some(mut message) = self.again.pop_front() else { return };
             let is_sent = match message.again.take() {
                 Some(queued) => {
                     let is_sent = self.append_queued(&queued, client, message.packet_id, true, now);
@@ -289,7 +311,6 @@ impl Outgoing {
                 self.in_flight.push_back(message);
             }
         }
-        self.pump(client, limits, now);
     }
 
     pub(super) fn disconnect(&mut self) {

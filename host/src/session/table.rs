@@ -20,11 +20,14 @@ pub(crate) struct SessionKey {
     pub(crate) client_id: Box<str>,
 }
 
+/// When something is due, and a number that makes it unique.
+pub(super) type DeadlineKey = (Instant, u64);
+
 /// Every session.
 pub(crate) struct Sessions {
     sessions_max: usize,
     by_key: Mutex<HashMap<SessionKey, Arc<Session>>>,
-    deadlines: Mutex<BTreeMap<(Instant, u64), Deadline>>,
+    deadlines: Mutex<BTreeMap<DeadlineKey, Deadline>>,
     next_deadline: AtomicU64,
 }
 
@@ -94,14 +97,18 @@ impl Sessions {
     pub(crate) fn attach(&self, wanted: Wanted, now: Instant) -> Result<Attachment, NotAttached> {
         let Wanted { key, device, client, clean_start, expiry_seconds, limits } = wanted;
         let mut by_key = self.by_key.lock();
+        let mut clean_start = clean_start;
         if let Some(session) = by_key.get(&key) {
             let owner = session.device();
             if owner.name != device.name {
                 return Err(NotAttached::OfAnotherDevice(owner.name.to_string()));
             }
+            // A session that ends with its connection is not resumed (§3.1.4, MQTT-3.1.2-6).
+            clean_start |= session.expiry_seconds() == 0;
             if !clean_start {
                 let session = Arc::clone(session);
-                let generation = session.attach(client, expiry_seconds, device, now);
+                let (generation, deadlines) = session.attach(client, expiry_seconds, device, now);
+                self.cancel(&deadlines);
                 return Ok(Attachment {
                     session,
                     generation,
@@ -112,13 +119,14 @@ impl Sessions {
         }
         let replaced = by_key.remove(&key).map(|session| {
             let ended = session.end();
+            self.cancel(&ended.deadlines);
             (session, ended)
         });
         if by_key.len() >= self.sessions_max {
             return Err(NotAttached::Full(by_key.len()));
         }
         let session = Arc::new(Session::new(key.clone(), limits, Arc::clone(&device)));
-        let generation = session.attach(client, expiry_seconds, device, now);
+        let (generation, _none) = session.attach(client, expiry_seconds, device, now);
         by_key.insert(key, Arc::clone(&session));
         Ok(Attachment { session, generation, session_present: false, replaced })
     }
@@ -132,15 +140,31 @@ impl Sessions {
             return None;
         }
         by_key.remove(&session.key);
-        Some(session.end())
+        let ended = session.end();
+        self.cancel(&ended.deadlines);
+        Some(ended)
     }
 
     /// Notes what is due for a session that lost connection `generation`.
     pub(crate) fn schedule(&self, session: &Arc<Session>, generation: u64, what: Due, at: Instant) {
         let deadline = Deadline { session: Arc::downgrade(session), generation, what };
         // Two sessions may be due at the same instant, so each deadline has a number.
-        let number = self.next_deadline.fetch_add(1, Ordering::Relaxed);
-        self.deadlines.lock().insert((at, number), deadline);
+        let key = (at, self.next_deadline.fetch_add(1, Ordering::Relaxed));
+        let mut state = session.state.lock();
+        if state.generation == generation && !state.has_ended {
+            state.deadlines.push(key);
+            self.deadlines.lock().insert(key, deadline);
+        }
+    }
+
+    /// Forgets what was scheduled for a session that came back or ended.
+    fn cancel(&self, keys: &[DeadlineKey]) {
+        if !keys.is_empty() {
+            let mut deadlines = self.deadlines.lock();
+            for key in keys {
+                deadlines.remove(key);
+            }
+        }
     }
 
     /// What is due at `now`, at most `max`.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,7 +12,14 @@ pub(super) struct RetainedTree {
     root: Node,
     count: usize,
     count_max: usize,
+    bytes: usize,
+    bytes_max: usize,
+    /// Expired messages are looked for when there is no room, but not all the time.
+    next_sweep: Option<Instant>,
 }
+
+/// The least time between two searches for expired messages.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Node {
@@ -26,31 +34,59 @@ impl Node {
 }
 
 impl RetainedTree {
-    pub(super) fn new(count_max: usize) -> Self {
-        Self { root: Node::default(), count: 0, count_max }
+    pub(super) fn new(count_max: usize, bytes_max: usize) -> Self {
+        let root = Node::default();
+        Self { root, count: 0, count_max, bytes: 0, bytes_max, next_sweep: None }
     }
 
     pub(super) const fn count(&self) -> usize {
         self.count
     }
 
-    pub(super) fn insert(&mut self, message: Arc<Message>) -> bool {
-        let is_new = self.root.find(message.topic()).is_none_or(|node| node.message.is_none());
-        if is_new && self.count >= self.count_max {
+    pub(super) fn insert(&mut self, message: Arc<Message>, now: Instant) -> bool {
+        if !self.has_room(&message) {
+            self.sweep(now);
+        }
+        if !self.has_room(&message) {
             return false;
         }
         let mut node = &mut self.root;
         for level in message.topic().split('/') {
             node = node.children.entry(level.into()).or_default();
         }
-        node.message = Some(message);
-        self.count += usize::from(is_new);
+        self.bytes += message.cost_bytes();
+        match node.message.replace(message) {
+            None => self.count += 1,
+            Some(old) => self.bytes -= old.cost_bytes(),
+        }
         true
+    }
+
+    fn has_room(&self, message: &Message) -> bool {
+        let old = self.root.find(message.topic()).and_then(|node| node.message.as_ref());
+        let bytes = self.bytes - old.map_or(0, |old| old.cost_bytes()) + message.cost_bytes();
+        bytes <= self.bytes_max && (old.is_some() || self.count < self.count_max)
+    }
+
+    /// Removes what has expired.
+    fn sweep(&mut self, now: Instant) {
+        if self.next_sweep.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next_sweep = Some(now + SWEEP_INTERVAL);
+        let (count, bytes) = (&mut self.count, &mut self.bytes);
+        sweep_at(&mut self.root, now, &mut |expired| {
+            *count -= 1;
+            *bytes -= expired.cost_bytes();
+        });
     }
 
     pub(super) fn remove(&mut self, topic: &str) {
         let levels: Vec<&str> = topic.split('/').collect();
-        self.count -= usize::from(remove_at(&mut self.root, &levels));
+        if let Some(removed) = remove_at(&mut self.root, &levels) {
+            self.count -= 1;
+            self.bytes -= removed.cost_bytes();
+        }
     }
 
     pub(super) fn collect(
@@ -65,14 +101,24 @@ impl RetainedTree {
     }
 }
 
-fn remove_at(node: &mut Node, levels: &[&str]) -> bool {
-    let Some((&level, rest)) = levels.split_first() else { return node.message.take().is_some() };
-    let Some(child) = node.children.get_mut(level) else { return false };
-    let existed = remove_at(child, rest);
+fn remove_at(node: &mut Node, levels: &[&str]) -> Option<Arc<Message>> {
+    let Some((&level, rest)) = levels.split_first() else { return node.message.take() };
+    let child = node.children.get_mut(level)?;
+    let removed = remove_at(child, rest);
     if child.message.is_none() && child.children.is_empty() {
         node.children.remove(level);
     }
-    existed
+    removed
+}
+
+fn sweep_at(node: &mut Node, now: Instant, expired: &mut impl FnMut(&Message)) {
+    if let Some(message) = node.message.take_if(|message| message.is_expired(now)) {
+        expired(&message);
+    }
+    node.children.retain(|_, child| {
+        sweep_at(child, now, expired);
+        child.message.is_some() || !child.children.is_empty()
+    });
 }
 
 struct Walk {
@@ -97,6 +143,9 @@ impl Walk {
         is_first: bool,
         messages: &mut Vec<Arc<Message>>,
     ) {
+        if messages.len() >= self.max {
+            return;
+        }
         let Some(filter) = filter else { return self.push(node, messages) };
         let (level, rest) = match filter.split_once('/') {
             Some((level, rest)) => (level, Some(rest)),

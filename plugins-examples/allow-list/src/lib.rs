@@ -7,13 +7,16 @@ struct AllowList;
 
 impl Verifier for AllowList {
     fn verify(request: Connect) -> Result<Verdict, Error> {
-        let name = request.user_name.unwrap_or_default();
-        let given = request.password.unwrap_or_default();
-        match settings::get(&format!("user.{name}")) {
+        let refused =
+            || Ok(Refusal::bad_user_name_or_password("unknown user or wrong password").into());
+        let (Some(name), Some(given)) = (request.user_name, request.password) else {
+            return refused();
+        };
+        match settings::get(&format!("user.{name}")).filter(|password| !password.is_empty()) {
             Some(password) if same(password.as_bytes(), &given) => {
                 Ok(Verdict::admit(settings::get(&format!("device.{name}")).unwrap_or(name)))
             }
-            _ => Ok(Refusal::bad_user_name_or_password("unknown user or wrong password").into()),
+            _ => refused(),
         }
     }
 }
@@ -33,7 +36,12 @@ mod tests {
     use super::AllowList;
 
     fn admitted_as(user_name: &str, password: &str) -> Option<String> {
-        settings([("user.device-1", "demo"), ("user.app", "x"), ("device.app", "platform")]);
+        settings([
+            ("user.device-1", "demo"),
+            ("user.app", "x"),
+            ("device.app", "platform"),
+            ("user.none", ""),
+        ]);
         let request = connect("c").user_name(user_name).password(password).build();
         match AllowList::verify(request).unwrap() {
             Verdict::Admit(admission) => Some(admission.device_name),
@@ -46,7 +54,7 @@ mod tests {
         assert_eq!(admitted_as("device-1", "demo").as_deref(), Some("device-1"));
         assert_eq!(admitted_as("app", "x").as_deref(), Some("platform"));
         for (user_name, password) in
-            [("device-1", "demO"), ("device-1", ""), ("device-2", "demo"), ("", "")]
+            [("device-1", "demO"), ("device-1", ""), ("device-2", "demo"), ("none", ""), ("", "")]
         {
             assert_eq!(admitted_as(user_name, password), None);
         }

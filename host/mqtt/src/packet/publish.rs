@@ -87,6 +87,12 @@ impl<'a> Publish<'a> {
         version: ProtocolVersion,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
+        if self.qos != QoS::AtMostOnce && self.packet_id.is_none() {
+            return Err(EncodeError::NotInVersion { what: "QoS 1 or 2 without packet identifier" });
+        }
+        if self.topic.is_none() && (!version.is_v5() || self.topic_alias().is_none()) {
+            return Err(EncodeError::NotInVersion { what: "a PUBLISH without topic name" });
+        }
         let topic = self.topic.map_or("", |topic| topic.as_str());
         append_publish(self, topic, version, out).map(|_| ())
     }

@@ -6,7 +6,7 @@
 //! and everything else is compiled again.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -74,13 +74,11 @@ fn is_ours(metadata: &fs::Metadata) -> io::Result<bool> {
 
 /// An entry is written whole or not at all.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let partial = path.with_extension(format!("{}.partial", std::process::id()));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&partial)?;
+    // Of this writer alone, also where the directory is shared by processes with equal numbers.
+    let random = RandomState::new().hash_one(path);
+    let partial = path.with_extension(format!("{random:016x}.partial"));
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&partial, path)

@@ -56,6 +56,11 @@ impl LogLimiter {
         Some(std::mem::take(&mut bucket.dropped))
     }
 
+    /// Whether one more line may be written.
+    pub(crate) fn admit_line(&self) -> bool {
+        self.admit(Instant::now()).is_some()
+    }
+
     /// The line as it may be written: cut at a character, control characters made harmless.
     fn clip(&self, line: &str) -> String {
         let mut end = line.len().min(self.line_bytes_max);
@@ -103,6 +108,9 @@ fn is_enabled(level: GuestLevel) -> bool {
 
 impl Host for GuestState {
     fn log(&mut self, level: GuestLevel, message: String, fields: Vec<(String, String)>) {
+        if !is_enabled(level) {
+            return;
+        }
         let mut line = message;
         for (name, value) in &fields {
             line.push(' ');

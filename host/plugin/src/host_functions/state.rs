@@ -24,6 +24,8 @@ pub struct StateSpace {
 struct Entries {
     map: HashMap<String, Entry>,
     bytes: usize,
+    /// No entry expires before this, so a full space is not searched in vain.
+    next_expiry: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -50,8 +52,12 @@ impl Entries {
     }
 
     fn remove_expired(&mut self, now: Instant) {
+        if self.next_expiry.is_none_or(|next| next > now) {
+            return;
+        }
         self.map.retain(|_, entry| entry.is_live(now));
         self.bytes = self.map.iter().map(|(key, entry)| cost(key, &entry.value)).sum();
+        self.next_expiry = self.map.values().filter_map(|entry| entry.expires).min();
     }
 }
 
@@ -106,6 +112,7 @@ impl StateSpace {
         }
         drop(entries.remove(&key));
         entries.bytes += wanted;
+        entries.next_expiry = [entries.next_expiry, entry.expires].into_iter().flatten().min();
         entries.map.insert(key, entry);
         Ok(())
     }

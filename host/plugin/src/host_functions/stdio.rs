@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::bindings::portreeve::plugin::log::Level;
 use crate::host_functions::log::write_line;
@@ -21,10 +21,14 @@ const PARTIAL_LINE_BYTES_MAX: usize = 8 << 10;
 /// Bytes that a guest may write at a time.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
+/// Random bytes of one call: they are made one by one, and nothing else runs meanwhile.
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
+
 /// A WASI context with nothing in it but the log: no argument, no variable, no directory.
 pub(crate) fn wasi_context(shared: &Arc<Shared>) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder.stdout(LogStream { shared: Arc::clone(shared), level: Level::Info });
+    builder.max_random_size(RANDOM_BYTES_MAX);
     builder.stderr(LogStream { shared: Arc::clone(shared), level: Level::Warn });
     builder.build()
 }
@@ -94,6 +98,9 @@ impl Pollable for LineWriter {
 
 impl OutputStream for LineWriter {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > WRITE_BYTES_MAX {
+            return Err(StreamError::trap("a write is larger than what was permitted"));
+        }
         self.push(&bytes);
         Ok(())
     }
