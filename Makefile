@@ -38,7 +38,7 @@ run: guests ## Run the development gateway on port 1883 with the example plugins
 
 .PHONY: test
 test: guests ## Run all tests
-	@cargo test --workspace --all-targets
+	@cargo test --workspace --lib --bins --tests --examples
 	@cargo test --workspace --doc
 
 .PHONY: check

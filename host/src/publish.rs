@@ -1,7 +1,10 @@
 //! PUBLISH: alias, permission, QoS state, parser, delivery, acknowledgement.
 
+use std::future::poll_fn;
 use std::num::NonZeroU16;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use portreeve_mqtt::{
     Acknowledgement, AcknowledgementKind, Packet, Properties, PropertiesBuf, Property, Publish,
@@ -151,11 +154,22 @@ async fn parse(
     };
     let device = Arc::clone(&client.device);
     let view = PublishView::new(&device, message);
-    let client_id = &client.session.key.client_id;
+    let session = Arc::clone(&client.session);
+    let client_id = &session.key.client_id;
     let context = view.context(binding.direction, &device, client_id, &gateway.name);
-    // Others must not wait for this parser: what was published before is theirs now.
-    client.batch.finish(&gateway.broker.metrics);
-    let outcome = binding.plugin.parse(context, view.message(message)).await;
+    let outcome = {
+        let mut call = pin!(binding.plugin.parse(context, view.message(message)));
+        match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                // Others do not wait for this parser: what was published before is theirs now.
+                // A parser that answers at once leaves the batch whole: one wake for each
+                // receiver.
+                client.batch.finish(&gateway.broker.metrics);
+                call.await
+            }
+        }
+    };
     match outcome {
         Ok(Outcome::Pass) => Answer::delivered(deliver_to(client, *message)),
         Ok(Outcome::Drop) => Answer::of(ReasonCode::Success),

@@ -220,7 +220,10 @@ fn announce(gateway: &Gateway, address: SocketAddr) {
     };
     tracing::info!(gateway = gateway.name, %address, verification, "listening");
     if matches!(gateway.verification, Verification::Open) {
-        tracing::warn!(gateway = gateway.name, "verification is open: everybody is let in");
+        tracing::warn!(
+            gateway = gateway.name,
+            "verification is open: everybody is let in, and reaches the topics of every gateway"
+        );
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod client;
 pub mod gateway;
 pub mod guests;
+pub mod load;
 
 pub use client::{Client, V5, V311};
 pub use gateway::TestGateway;

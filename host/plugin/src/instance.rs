@@ -45,6 +45,9 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 const CORE_INSTANCES_MAX: usize = 200;
 const TABLES_MAX: usize = 64;
 const MEMORIES_MAX: usize = 8;
+/// A guest yields at the second tick after its start, so that short calls, which are nearly all,
+/// are not interrupted by a tick that happens to fall into them.
+const FIRST_YIELD_TICKS: u64 = 2;
 /// Streams, pollables and the like that a guest has open.
 const RESOURCES_MAX: usize = 256;
 
@@ -145,7 +148,7 @@ impl Instance {
         // At each tick the guest yields to the other tasks of its thread; the time-out around
         // the call ends it there when its deadline is over.
         store.epoch_deadline_async_yield_and_update(1);
-        store.set_epoch_deadline(1);
+        store.set_epoch_deadline(FIRST_YIELD_TICKS);
         let output_bytes_max = shared.limits.output_bytes_max;
         let instance = pre
             .pre
@@ -168,7 +171,7 @@ impl Instance {
 
     /// Before each call: the epoch went on while the instance rested.
     pub(crate) fn arm(&mut self) {
-        self.store.set_epoch_deadline(1);
+        self.store.set_epoch_deadline(FIRST_YIELD_TICKS);
         self.calls = self.calls.saturating_add(1);
     }
 }

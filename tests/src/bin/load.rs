@@ -1,1 +1,186 @@
-fn main() {}
+//! `portreeve-load`: measures the gateway beside mosquitto, as ratios in one run.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "a tool for developers that prints its table"
+)]
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use portreeve_mqtt::QoS;
+use portreeve_tests::load::servers::{ServerProcess, With, gateway, mosquitto};
+use portreeve_tests::load::traffic::{Shape, connects, idle, run};
+use portreeve_tests::load::{Measured, median};
+
+/// Measure the gateway beside mosquitto, as ratios in one run.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Every shape of traffic, connections and memory, against both servers in turn.
+    Compare {
+        /// Runs of each, of which the median is told.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+        /// Seconds of each run.
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+    },
+    /// One shape against a server that runs already.
+    Run {
+        /// Its address.
+        address: std::net::SocketAddr,
+        /// Its process.
+        pid: u32,
+        /// Quality of service.
+        #[arg(long, default_value_t = 0)]
+        qos: u8,
+        /// Subscribe to what a parser publishes to `…/out`.
+        #[arg(long)]
+        parsed: bool,
+        /// Seconds.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() {
+    match Arguments::parse().command {
+        Command::Compare { runs, seconds } => compare(runs, Duration::from_secs(seconds)).await,
+        Command::Run { address, pid, qos, parsed, seconds } => {
+            let qos = QoS::from_bits(qos).unwrap();
+            let duration = Duration::from_secs(seconds);
+            let measured = run(address, pid, Shape::TenPairs, qos, parsed, duration).await;
+            println!("{measured:?}");
+        }
+    }
+}
+
+/// Targets of the design: no plugin, warm parser, as ratios to mosquitto.
+const TRAFFIC: [(Shape, QoS, f64, f64); 6] = [
+    (Shape::TenToOne, QoS::AtMostOnce, 0.10, 0.35),
+    (Shape::TenToOne, QoS::AtLeastOnce, 0.09, 0.19),
+    (Shape::TenPairs, QoS::AtMostOnce, 0.08, 0.27),
+    (Shape::TenPairs, QoS::AtLeastOnce, 0.12, 0.23),
+    (Shape::OneToHundred, QoS::AtMostOnce, 0.08, 0.09),
+    (Shape::OneToHundred, QoS::AtLeastOnce, 0.11, 0.12),
+];
+
+async fn compare(runs: usize, duration: Duration) {
+    println!(
+        "64-byte payload; CPU-us of the server for each delivered message; medians of {runs} runs"
+    );
+    println!(
+        "{:<10} {:>3} {:<12} {:>10} {:>9} {:>9} {:>8} {:>7} {:>7}",
+        "shape", "QoS", "server", "msgs/s", "p50 us", "p99 us", "CPU-us", "ratio", "target"
+    );
+    for (shape, qos, target, target_parsed) in TRAFFIC {
+        let mut samples: [Vec<Measured>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+        for _ in 0..runs {
+            // In turn, so that a noisy neighbour meets all of them.
+            for (index, measured) in samples.iter_mut().enumerate() {
+                let server = match index {
+                    0 => mosquitto(false),
+                    1 => gateway(With::Nothing),
+                    _ => gateway(With::WarmParser),
+                };
+                measured.push(
+                    run(server.address, server.pid(), shape, qos, index == 2, duration).await,
+                );
+            }
+        }
+        let reference = cpu(&samples[0]);
+        for (name, measured, target) in [
+            ("mosquitto", &samples[0], None),
+            ("portreeve", &samples[1], Some(target)),
+            ("+ parser", &samples[2], Some(target_parsed)),
+        ] {
+            print_row(shape, qos, name, measured, reference, target);
+        }
+    }
+    connections(runs).await;
+}
+
+fn cpu(samples: &[Measured]) -> f64 {
+    median(samples.iter().map(|sample| sample.cpu_us_for_each).collect())
+}
+
+fn print_row(
+    shape: Shape,
+    qos: QoS,
+    name: &str,
+    samples: &[Measured],
+    reference: f64,
+    target: Option<f64>,
+) {
+    let of = |pick: fn(&Measured) -> f64| median(samples.iter().map(pick).collect());
+    let target = target.map_or(String::new(), |target| format!("{target:.2}"));
+    println!(
+        "{:<10} {:>3} {:<12} {:>10.0} {:>9.0} {:>9.0} {:>8.2} {:>7.3} {:>7}",
+        shape.name(),
+        qos as u8,
+        name,
+        of(|sample| sample.messages_per_second),
+        of(|sample| sample.p50.as_secs_f64() * 1e6),
+        of(|sample| sample.p99.as_secs_f64() * 1e6),
+        cpu(samples),
+        cpu(samples) / reference,
+        target
+    );
+}
+
+const CONNECTS: u32 = 4_000;
+const IDLE: u32 = 2_000;
+
+async fn connections(runs: usize) {
+    type Start = fn() -> ServerProcess;
+    println!("\n{:<44} {:>10} {:>10} {:>7}", "connections", "mosquitto", "portreeve", "ratio");
+    let kinds: [(&str, bool, Start, Start); 2] = [
+        (
+            "CPU-us for CONNECT + DISCONNECT, anonymous",
+            false,
+            || mosquitto(false),
+            || gateway(With::Nothing),
+        ),
+        (
+            "the same: password file / fresh verifier",
+            true,
+            || mosquitto(true),
+            || gateway(With::FreshVerifier),
+        ),
+    ];
+    for (name, login, theirs, ours) in kinds {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for _ in 0..runs {
+            let server = theirs();
+            a.push(connects(server.address, server.pid(), CONNECTS, login).await);
+            drop(server);
+            let server = ours();
+            b.push(connects(server.address, server.pid(), CONNECTS, login).await);
+        }
+        let (a, b) = (median(a), median(b));
+        println!("{name:<44} {a:>10.1} {b:>10.1} {:>7.3}", b / a);
+    }
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let server = mosquitto(false);
+        a.push(idle(server.address, server.pid(), IDLE).await);
+        drop(server);
+        let server = gateway(With::Nothing);
+        b.push(idle(server.address, server.pid(), IDLE).await);
+    }
+    let (a, b) = (median(a), median(b));
+    println!(
+        "{:<44} {a:>10.0} {b:>10.0} {:>7.3}",
+        "resident bytes for each idle connection",
+        b / a
+    );
+}

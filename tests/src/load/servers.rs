@@ -1,0 +1,139 @@
+//! The servers that are measured, each a process of its own.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::guests;
+
+/// A server that runs until it is dropped.
+pub struct ServerProcess {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl ServerProcess {
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _already_ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// What verifies and parses in a gateway that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum With {
+    /// Nobody.
+    Nothing,
+    /// A warm parser on each message to `…/in`.
+    WarmParser,
+    /// A fresh verifier on each CONNECT.
+    FreshVerifier,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn start(mut command: Command, port: u16, folder: TempDir) -> ServerProcess {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "{command:?} does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ServerProcess { child, address, _folder: folder }
+}
+
+fn gateway_binary() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let binary = own.with_file_name("portreeve");
+    assert!(binary.exists(), "build it first: cargo build --release -p portreeve");
+    binary
+}
+
+/// The gateway; `guest` plugins come from the workspace.
+#[must_use]
+pub fn gateway(with: With) -> ServerProcess {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut config = format!(
+        "[log]\nlevel = \"error\"\n[plugins]\ndirectory = \".\"\n[[gateway]]\nname = \"load\"\nverification = \"{}\"\n\
+         [[gateway.listener]]\naddress = \"127.0.0.1:{port}\"\n",
+        if with == With::FreshVerifier { "plugin:allow-list" } else { "open" }
+    );
+    if with == With::WarmParser {
+        plugin(folder.path(), "relay", "");
+        let _infallible = write!(
+            config,
+            "[[gateway.binding]]\nplugin = \"relay\"\ntopic = \"load/+/in\"\nmay_publish = [\"load/+/out\"]\n"
+        );
+    }
+    if with == With::FreshVerifier {
+        plugin(folder.path(), "allow-list", &guests::manifest("allow-list"));
+    }
+    let file = folder.path().join("gateway.toml");
+    fs::write(&file, config).unwrap();
+    let mut command = Command::new(gateway_binary());
+    command.arg("run").arg("--config").arg(&file);
+    start(command, port, folder)
+}
+
+fn plugin(folder: &Path, name: &str, manifest: &str) {
+    fs::copy(guests::component(name), folder.join(format!("{name}.wasm"))).unwrap();
+    fs::write(folder.join(format!("{name}.toml")), manifest).unwrap();
+}
+
+/// Debian's mosquitto, with its bounds on queues off; `password` for a password file with the
+/// user `device-1`, password `demo`.
+#[must_use]
+pub fn mosquitto(password: bool) -> ServerProcess {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut config = format!(
+        "listener {port} 127.0.0.1\nmax_queued_messages 0\nmax_inflight_messages 0\nset_tcp_nodelay true\n\
+         log_type error\nuser root\n"
+    );
+    if password {
+        let file = folder.path().join("passwords");
+        let made = Command::new("mosquitto_passwd")
+            .args(["-b", "-c"])
+            .arg(&file)
+            .args(["device-1", "demo"])
+            .status()
+            .expect("mosquitto is installed by `make setup`");
+        assert!(made.success());
+        let _infallible =
+            writeln!(config, "allow_anonymous false\npassword_file {}", file.display());
+    } else {
+        config.push_str("allow_anonymous true\n");
+    }
+    let file = folder.path().join("mosquitto.conf");
+    fs::File::create(&file).unwrap().write_all(config.as_bytes()).unwrap();
+    let binary =
+        if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+    let mut command = Command::new(binary);
+    command.arg("-c").arg(&file);
+    start(command, port, folder)
+}
