@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::EstablishedClient;
 use crate::connect::Accepted;
 use crate::gateway::Gateway;
+use crate::publish::Handled;
 use crate::reason::Close;
 use crate::session::{Mail, Will};
 use crate::{publish, subscribe};
@@ -38,7 +39,10 @@ const REPLIES_BYTES_MAX: usize = 256 << 10;
 /// A connection whose CONNECT was accepted.
 struct Connection {
     stream: TcpStream,
+    peer: SocketAddr,
     client: EstablishedClient,
+    /// What is published when the connection ends without DISCONNECT.
+    will: Option<Will>,
     /// The beginning of a packet whose rest has not come yet.
     partial: Vec<u8>,
     /// Answers to what was read in this poll.
@@ -105,15 +109,31 @@ pub(crate) async fn serve(
     handshakes: Handshakes,
     shutdown: CancellationToken,
 ) {
-    let accepted = tokio::select! {
-        accepted = Box::pin(handshake::accept(stream, peer, &gateway, handshakes)) => accepted,
+    // What comes before the connection, and its end, are futures of their own in boxes: the task
+    // that waits for packets has no room for them.
+    let mut connection = tokio::select! {
+        established = Box::pin(establish(stream, peer, gateway, handshakes)) => {
+            let Some(connection) = established else { return };
+            connection
+        }
         () = shutdown.cancelled() => return,
     };
-    let Some((stream, accepted, rest)) = accepted else { return };
     if shutdown.is_cancelled() {
         // Let in after everybody was told.
-        accepted.client.session.close(ReasonCode::ServerShuttingDown);
+        connection.client.session.close(ReasonCode::ServerShuttingDown);
     }
+    let close = connection.run().await;
+    Box::pin(connection.end(close)).await;
+}
+
+/// A connection that was let in; CONNACK is its first reply.
+async fn establish(
+    stream: TcpStream,
+    peer: SocketAddr,
+    gateway: Arc<Gateway>,
+    handshakes: Handshakes,
+) -> Option<Box<Connection>> {
+    let (stream, accepted, rest) = handshake::accept(stream, peer, &gateway, handshakes).await?;
     let Accepted { client, connack, will, keep_alive, expires_at } = accepted;
     let now = Instant::now();
     let deadlines = Deadlines {
@@ -124,18 +144,18 @@ pub(crate) async fn serve(
         write_stall_timeout: gateway.limits.write_stall_timeout,
     };
     let timer = Box::pin(sleep_until(deadlines.next().unwrap_or(now)));
-    let mut connection = Connection {
+    Some(Box::new(Connection {
         stream,
+        peer,
         client,
+        will,
         partial: rest,
         replies: connack,
         unsent: Vec::new(),
         sent: 0,
         timer,
         deadlines,
-    };
-    let close = connection.run().await;
-    connection.end(close, will, peer).await;
+    }))
 }
 
 impl Connection {
@@ -152,15 +172,15 @@ impl Connection {
         loop {
             let ready = poll_fn(|cx| self.poll_ready(cx)).await;
             let now = Instant::now();
-            if ready.is_timer_over
-                && let Some(close) = self.deadlines.over(now)
-            {
-                return close;
-            }
             let read = match ready.read {
                 None => Ok(()),
                 Some(Ok((scratch, bytes))) => self.read(scratch.filled(bytes), now).await,
                 Some(Err(_)) => Err(Close::Lost),
+            };
+            // What lay in the socket may have been the sign of life, so it was looked at first.
+            let read = match ready.is_timer_over {
+                true => read.and_then(|()| self.deadlines.over(now).map_or(Ok(()), Err)),
+                false => read,
             };
             self.client.batch.finish(&self.client.gateway.broker.metrics);
             if let Err(close) = read.and_then(|()| self.flush(now)) {
@@ -255,7 +275,11 @@ impl Connection {
                     rest = rest.get(taken..).unwrap_or_default();
                     let handled = if let Packet::Publish(publish) = &packet {
                         publishes += 1;
-                        publish::handle(&mut self.client, publish, now, &mut self.replies).await
+                        match publish::handle(&mut self.client, publish, now, &mut self.replies) {
+                            Ok(Handled::Done) => Ok(()),
+                            Ok(Handled::Waits(parse)) => parse.await,
+                            Err(close) => Err(close),
+                        }
                     } else {
                         self.handle_packet(&packet, now)
                     };
@@ -370,12 +394,12 @@ impl Connection {
     }
 
     /// Says why, leaves the session and publishes the will.
-    async fn end(mut self, close: Close, will: Option<Will>, peer: SocketAddr) {
+    async fn end(mut self: Box<Self>, close: Close) {
         self.client.batch.finish(&self.client.gateway.broker.metrics);
-        let will = will.filter(|_| close.publishes_will());
+        let will = self.will.take().filter(|_| close.publishes_will());
         let EstablishedClient { gateway, session, generation, .. } = &self.client;
         gateway.broker.disconnected(session, *generation, will, Instant::now());
-        log_end(&self.client, &close, peer);
+        log_end(&self.client, &close, self.peer);
         if matches!(close, Close::Lost) {
             return;
         }

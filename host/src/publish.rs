@@ -1,8 +1,7 @@
 //! PUBLISH: alias, permission, QoS state, parser, delivery, acknowledgement.
 
 use std::future::poll_fn;
-use std::num::NonZeroU16;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -37,22 +36,40 @@ impl Answer {
     }
 }
 
+/// What handling a PUBLISH came to.
+pub(crate) enum Handled<'a> {
+    /// It is done.
+    Done,
+    /// A parser is asked. Boxed, so that a connection whose messages need none stays small.
+    Waits(Pin<Box<dyn Future<Output = Result<(), Close>> + Send + 'a>>),
+}
+
 /// Handles a PUBLISH; its acknowledgement is appended to `replies`.
 ///
 /// # Errors
 /// [`Close`] for what ends the connection.
-pub(crate) async fn handle(
+pub(crate) fn handle<'a>(
+    client: &'a mut EstablishedClient,
+    publish: &'a Publish<'a>,
+    now: Instant,
+    replies: &'a mut Vec<u8>,
+) -> Result<Handled<'a>, Close> {
+    if publish.topic_alias().is_some() {
+        return Ok(Handled::Waits(Box::pin(with_alias(client, publish, now, replies))));
+    }
+    let Some(topic) = publish.topic else {
+        return Err(Close::protocol("topic name is empty", "MQTT-4.7.3-1"));
+    };
+    with_topic(client, publish, topic, publish.properties, now, replies)
+}
+
+async fn with_alias(
     client: &mut EstablishedClient,
     publish: &Publish<'_>,
     now: Instant,
     replies: &mut Vec<u8>,
 ) -> Result<(), Close> {
-    let Some(alias) = publish.topic_alias() else {
-        let Some(topic) = publish.topic else {
-            return Err(Close::protocol("topic name is empty", "MQTT-4.7.3-1"));
-        };
-        return with_topic(client, publish, topic, publish.properties, now, replies).await;
-    };
+    let Some(alias) = publish.topic_alias() else { return Ok(()) };
     let resolved = client.resolve_alias(alias, publish.topic.map(|topic| topic.as_str()))?;
     let Ok(topic) = TopicName::parse(&resolved) else {
         return Err(Close::protocol("topic alias stands for no topic", "3.3.2.3.4"));
@@ -60,24 +77,27 @@ pub(crate) async fn handle(
     // The alias is this connection's alone [MQTT-3.3.2-7].
     let is_forwarded = |property: &Property<'_>| !matches!(property, Property::TopicAlias(_));
     let properties: PropertiesBuf = publish.properties.iter().filter(is_forwarded).collect();
-    with_topic(client, publish, topic, properties.as_properties(), now, replies).await
+    match with_topic(client, publish, topic, properties.as_properties(), now, replies)? {
+        Handled::Done => Ok(()),
+        Handled::Waits(parse) => parse.await,
+    }
 }
 
-async fn with_topic(
-    client: &mut EstablishedClient,
-    publish: &Publish<'_>,
-    topic: TopicName<'_>,
-    properties: Properties<'_>,
+fn with_topic<'a>(
+    client: &'a mut EstablishedClient,
+    publish: &'a Publish<'a>,
+    topic: TopicName<'a>,
+    properties: Properties<'a>,
     now: Instant,
-    replies: &mut Vec<u8>,
-) -> Result<(), Close> {
+    replies: &'a mut Vec<u8>,
+) -> Result<Handled<'a>, Close> {
     check(client, publish, topic)?;
     if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce) {
         match client.session.received(packet_id) {
             Received::New => {}
             Received::Again => {
-                acknowledge(client, publish, packet_id, &Answer::of(ReasonCode::Success), replies);
-                return Ok(());
+                acknowledge(client, publish, &Answer::of(ReasonCode::Success), replies);
+                return Ok(Handled::Done);
             }
             Received::TooMany => {
                 let message = "more QoS 2 messages than the receive maximum (MQTT-3.3.4-7)";
@@ -99,15 +119,16 @@ async fn with_topic(
         tracing::debug!(device = %client.device.name, %topic, "may not publish");
         Answer::of(ReasonCode::NotAuthorized)
     } else if let Some(binding) = way.binding {
-        // Boxed, so that a connection without parser does not carry this future around.
-        Box::pin(parse(client, &message, binding, now)).await
+        return Ok(Handled::Waits(Box::pin(async move {
+            let answer = parse(client, &message, binding, now).await;
+            acknowledge(client, publish, &answer, replies);
+            Ok(())
+        })));
     } else {
         Answer::delivered(deliver(client, message, &way))
     };
-    if let Some(packet_id) = publish.packet_id {
-        acknowledge(client, publish, packet_id, &answer, replies);
-    }
-    Ok(())
+    acknowledge(client, publish, &answer, replies);
+    Ok(Handled::Done)
 }
 
 fn check(
@@ -289,10 +310,10 @@ fn dead_letter(client: &mut EstablishedClient, message: &MessageRef<'_>, topic: 
 fn acknowledge(
     client: &EstablishedClient,
     publish: &Publish<'_>,
-    packet_id: NonZeroU16,
     answer: &Answer,
     replies: &mut Vec<u8>,
 ) {
+    let Some(packet_id) = publish.packet_id else { return };
     let kind = match publish.qos {
         QoS::AtMostOnce => return,
         QoS::AtLeastOnce => AcknowledgementKind::Puback,
