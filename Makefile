@@ -58,6 +58,7 @@ bench: guests ## Measure codec, plugin runtime and gateway, the latter beside mo
 	cargo bench -p portreeve-plugin --bench calls
 	cargo build --release -p portreeve -p portreeve-tests
 	target/release/portreeve-load compare
+	target/release/portreeve-load spin
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz

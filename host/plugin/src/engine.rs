@@ -1,18 +1,29 @@
 //! The WebAssembly engine: one for the process, every number explained, and a ticker that lets
 //! a guest that computes be interrupted.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::Duration;
 
 use wasmtime::component::Linker;
-use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+use wasmtime::{
+    Config, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+};
 
 use crate::host_functions;
 use crate::instance::GuestState;
 use crate::limits::Limits;
 
-/// How often a computing guest gives its thread to other tasks. Shorter costs wake-ups, longer
-/// lets a spinning guest add more to the latency of the tasks beside it.
-const TICK: Duration = Duration::from_millis(1);
+/// How often the epoch is counted up while guests run. A guest that still computes gives its
+/// thread and its core away then, so this is what it may add to the latency of everything else.
+const TICK: Duration = Duration::from_micros(200);
+
+/// Ticks without a call after which the ticker rests: 50 ms, so that it is woken by few calls.
+const TICKS_UNTIL_REST: u32 = 250;
+
+/// How long the ticker rests before it looks whether the engine is still there.
+const REST: Duration = Duration::from_secs(1);
 
 /// Instances of all plugins that exist at a time. Address space is reserved for them, not
 /// memory; a call beyond it gets [`crate::CallError::Engine`].
@@ -49,8 +60,26 @@ pub struct EngineError(String);
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
-    pub(crate) linker: std::sync::Arc<Linker<GuestState>>,
+    pub(crate) linker: Arc<Linker<GuestState>>,
     pooling: bool,
+    ticker: Arc<Ticker>,
+}
+
+/// Counts the engine's epoch up while guests run, in a thread of its own.
+struct Ticker {
+    thread: OnceLock<Thread>,
+    running: AtomicUsize,
+    calls: AtomicU64,
+    rests: AtomicBool,
+}
+
+/// A call that runs, for as long as this lives.
+pub(crate) struct Running<'a>(&'a Ticker);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -77,8 +106,21 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         host_functions::add_to_linker(&mut linker)
             .map_err(|error| EngineError(format!("{error:#}")))?;
-        start_ticker(&wasmtime).map_err(|error| EngineError(error.to_string()))?;
-        Ok(Self { wasmtime, linker: std::sync::Arc::new(linker), pooling })
+        let ticker = Ticker::start(&wasmtime).map_err(|error| EngineError(error.to_string()))?;
+        Ok(Self { wasmtime, linker: Arc::new(linker), pooling, ticker })
+    }
+
+    /// Notes a call, so that the epoch goes on while it runs.
+    pub(crate) fn begin_call(&self) -> Running<'_> {
+        let ticker = &*self.ticker;
+        ticker.running.fetch_add(1, Ordering::SeqCst);
+        ticker.calls.fetch_add(1, Ordering::Relaxed);
+        if ticker.rests.load(Ordering::SeqCst)
+            && let Some(thread) = ticker.thread.get()
+        {
+            thread.unpark();
+        }
+        Running(ticker)
     }
 
     /// Whether instances come from a pool that was laid out at start.
@@ -137,15 +179,41 @@ fn pooling() -> PoolingAllocationConfig {
     pooling
 }
 
-/// Counts the engine's epoch up, until the engine is gone.
-fn start_ticker(engine: &wasmtime::Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
-    std::thread::Builder::new().name("guest-ticker".to_owned()).spawn(move || {
-        loop {
-            std::thread::sleep(TICK);
-            let Some(engine) = engine.upgrade() else { return };
+impl Ticker {
+    fn start(engine: &wasmtime::Engine) -> std::io::Result<Arc<Self>> {
+        let ticker = Arc::new(Self {
+            thread: OnceLock::new(),
+            running: AtomicUsize::new(0),
+            calls: AtomicU64::new(0),
+            rests: AtomicBool::new(false),
+        });
+        let (own, engine) = (Arc::clone(&ticker), engine.weak());
+        let name = "guest-ticker".to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn(move || own.tick(&engine))?;
+        ticker.thread.get_or_init(|| thread.thread().clone());
+        Ok(ticker)
+    }
+
+    /// Until the engine is gone.
+    fn tick(&self, engine: &EngineWeak) {
+        let (mut seen, mut idle_ticks) = (0, 0);
+        while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
+            drop(engine);
+            let calls = self.calls.load(Ordering::Relaxed);
+            idle_ticks = if calls == seen { idle_ticks + 1 } else { 0 };
+            seen = calls;
+            if idle_ticks < TICKS_UNTIL_REST || self.running.load(Ordering::Relaxed) > 0 {
+                std::thread::sleep(TICK);
+                continue;
+            }
+            self.rests.store(true, Ordering::SeqCst);
+            // A call that began before it could see that the ticker rests is seen here.
+            if self.running.load(Ordering::SeqCst) == 0 {
+                std::thread::park_timeout(REST);
+            }
+            self.rests.store(false, Ordering::SeqCst);
+            idle_ticks = 0;
         }
-    })?;
-    Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::component::{InstancePre, ResourceTable};
-use wasmtime::{ResourceLimiter, Store};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::exports::portreeve::plugin::{on_connect, on_publish};
@@ -145,9 +145,13 @@ impl Instance {
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(shared.limits.output_bytes_max);
-        // At each tick the guest yields to the other tasks of its thread; the time-out around
-        // the call ends it there when its deadline is over.
-        store.epoch_deadline_async_yield_and_update(1);
+        // A guest that still computes at a tick gives its thread to the other tasks, and its core
+        // to the other threads; the time-out around the call ends it there when its deadline is
+        // over.
+        store.epoch_deadline_callback(|_| {
+            std::thread::yield_now();
+            Ok(UpdateDeadline::Yield(1))
+        });
         store.set_epoch_deadline(FIRST_YIELD_TICKS);
         let output_bytes_max = shared.limits.output_bytes_max;
         let instance = pre

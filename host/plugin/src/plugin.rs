@@ -128,6 +128,7 @@ impl Plugin {
     /// Starts the first instance of a role, which rests until it is called where it may.
     async fn try_role(&self, role: Role) -> Result<(), CallError> {
         let deadline = self.shared.limits.deadline;
+        let _running = self.engine.begin_call();
         let first = timeout(deadline, self.new_instance(role)).await;
         let instance = first.map_err(|_| CallError::DeadlineExceeded(deadline))??;
         match role {
@@ -235,6 +236,7 @@ impl Plugin {
     ) -> Result<T, CallError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let limits = &self.shared.limits;
+        let _running = self.engine.begin_call();
         let call = async {
             let permit = pool.acquire().await?;
             let mut instance = match pool.take() {

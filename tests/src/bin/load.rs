@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use portreeve_mqtt::QoS;
 use portreeve_tests::load::servers::{ServerProcess, With, gateway, mosquitto};
-use portreeve_tests::load::traffic::{Shape, connects, idle, run};
+use portreeve_tests::load::traffic::{Shape, connects, idle, one_after_another, round_trips, run};
 use portreeve_tests::load::{Measured, median};
 
 /// Measure the gateway beside mosquitto, as ratios in one run.
@@ -33,6 +33,8 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         seconds: u64,
     },
+    /// Latency of one client while a guest spins for another.
+    Spin,
     /// One shape against a server that runs already.
     Run {
         /// Its address.
@@ -55,6 +57,7 @@ enum Command {
 async fn main() {
     match Arguments::parse().command {
         Command::Compare { runs, seconds } => compare(runs, Duration::from_secs(seconds)).await,
+        Command::Spin => spin().await,
         Command::Run { address, pid, qos, parsed, seconds } => {
             let qos = QoS::from_bits(qos).unwrap();
             let duration = Duration::from_secs(seconds);
@@ -62,6 +65,26 @@ async fn main() {
             println!("{measured:?}");
         }
     }
+}
+
+/// While a guest spins a hundred times for one client, another one's latency.
+async fn spin() {
+    const CALLS: u32 = 100;
+    let server = gateway(With::Spinner);
+    let alone = Duration::from_secs(5);
+    let (idle_p50, idle_p99) = round_trips(server.address, alone).await;
+    let spinning = one_after_another(server.address, "spin", CALLS);
+    // A hundred calls of 100 ms each.
+    let beside = round_trips(server.address, Duration::from_secs(9));
+    let ((), (p50, p99)) = tokio::join!(spinning, beside);
+    println!("round trip of one message, us        p50      p99");
+    println!("idle                            {:>8.0} {:>8.0}", us(idle_p50), us(idle_p99));
+    println!("while a guest spins {CALLS} times     {:>8.0} {:>8.0}", us(p50), us(p99));
+    println!("ratio of p99: {:.2}, target 2.00", us(p99) / us(idle_p99));
+}
+
+fn us(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
 }
 
 /// Targets of the design: no plugin, warm parser, as ratios to mosquitto.

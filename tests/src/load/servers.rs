@@ -44,6 +44,8 @@ pub enum With {
     WarmParser,
     /// A fresh verifier on each CONNECT.
     FreshVerifier,
+    /// A parser that computes until its deadline of 100 ms, on messages to `spin`.
+    Spinner,
 }
 
 fn free_port() -> u16 {
@@ -89,6 +91,10 @@ pub fn gateway(with: With) -> ServerProcess {
             config,
             "[[gateway.binding]]\nplugin = \"relay\"\ntopic = \"load/+/in\"\nmay_publish = [\"load/+/out\"]\n"
         );
+    }
+    if with == With::Spinner {
+        plugin(folder.path(), "spin", "[limits]\ndeadline = \"100ms\"\n");
+        config.push_str("[[gateway.binding]]\nplugin = \"spin\"\ntopic = \"spin\"\n");
     }
     if with == With::FreshVerifier {
         plugin(folder.path(), "allow-list", &guests::manifest("allow-list"));

@@ -339,3 +339,46 @@ pub async fn idle(address: SocketAddr, pid: u32, count: u32) -> f64 {
     let grown = grown as f64;
     grown / f64::from(count)
 }
+
+/// Round trips of one message at a time, for `duration`: 50 and 99 of 100 took at most so long.
+pub async fn round_trips(address: SocketAddr, duration: Duration) -> (Duration, Duration) {
+    const PAUSE: Duration = Duration::from_micros(500);
+    let (mut read, mut write) = open(address, "round-trips").await;
+    write.write_all(b"\x82\x06\0\x01\0\x01t\0").await.unwrap();
+    let mut answer = [0; 5];
+    read.read_exact(&mut answer).await.unwrap();
+    let begin = Instant::now();
+    let mut taken = Vec::new();
+    while begin.elapsed() < duration {
+        let sent = Instant::now();
+        write.write_all(b"\x30\x04\0\x01tx").await.unwrap();
+        let mut message = [0; 6];
+        read.read_exact(&mut message).await.unwrap();
+        taken.push(sent.elapsed());
+        tokio::time::sleep(PAUSE).await;
+    }
+    taken.sort_unstable();
+    (taken[taken.len() / 2], taken[taken.len() * 99 / 100])
+}
+
+/// Publishes to `topic` with QoS 1, `calls` times, each after the acknowledgement of the one
+/// before.
+pub async fn one_after_another(address: SocketAddr, topic: &str, calls: u32) {
+    let (mut read, mut write) = open(address, "one-after-another").await;
+    let mut bytes = Vec::new();
+    let publish = Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: TopicName::parse(topic).ok(),
+        packet_id: NonZeroU16::new(1),
+        properties: Properties::NONE,
+        payload: b"x",
+    };
+    Packet::Publish(publish).encode(VERSION, &mut bytes).unwrap();
+    for _ in 0..calls {
+        write.write_all(&bytes).await.unwrap();
+        let mut puback = [0; 4];
+        read.read_exact(&mut puback).await.unwrap();
+    }
+}
