@@ -9,11 +9,15 @@ PLUGINS := target/plugins
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '$$1 !~ /setup-check/ {printf "  make %-10s %s\n", $$1, $$2}'
 
 .PHONY: setup
-setup: ## Install what is missing: the Wasm target, mosquitto clients, cargo-deny
+setup: ## Install what is missing: the Wasm target, mosquitto's clients
 	@./tools/setup
+
+.PHONY: setup-check
+setup-check:
+	@./tools/setup check
 
 .PHONY: guests
 guests: setup ## Build the example plugins into target/plugins
@@ -42,14 +46,14 @@ test: guests ## Run all tests
 	@cargo test --workspace --doc
 
 .PHONY: check
-check: setup ## Formatting, lints, documentation, licences and sources of dependencies
+check: setup setup-check ## Formatting, lints, documentation, licences and sources of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 	cargo deny check bans licenses sources
 
 .PHONY: audit
-audit: setup ## Advisories about dependencies (needs their database)
+audit: setup setup-check ## Advisories about dependencies (needs their database)
 	cargo deny check advisories
 
 .PHONY: bench
