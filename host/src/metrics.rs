@@ -63,8 +63,6 @@ counters! {
     messages_dropped_queue
     /// Messages larger than the subscriber takes.
     messages_dropped_too_large
-    /// Messages that expired in a queue.
-    messages_expired
     /// PUBLISH packets that their publisher was not allowed to send.
     publishes_denied
     /// Messages that a parser rejected.

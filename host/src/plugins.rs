@@ -43,6 +43,9 @@ pub enum WhyNot {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
+    /// It is a folder, a pipe or a device.
+    #[error("is no plain file; put the component itself here, or a link to it")]
+    NotAFile,
     /// It is larger than a component may be.
     #[error("{0} bytes are more than the {COMPONENT_BYTES_MAX} that a component may have")]
     TooLarge(u64),
@@ -131,7 +134,7 @@ pub async fn load_plugin(
     let manifest = PluginManifest::read(&path.with_extension("toml"), &name)?;
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
-        return Err(WhyNot::Unreadable(std::io::ErrorKind::InvalidInput.into()));
+        return Err(WhyNot::NotAFile);
     }
     let bytes = metadata.len();
     if bytes > COMPONENT_BYTES_MAX {
