@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::broker::Batch;
 use crate::client::{EstablishedClient, Ways};
 use crate::gateway::Gateway;
-use crate::guest_view::ConnectView;
+use crate::guest_view::WhoIsThis;
 use crate::message::Message;
 use crate::reason::Refusal;
 use crate::session::{Attachment, Client, SessionKey, Wanted, Will};
@@ -134,10 +134,11 @@ async fn verified(
     peer: SocketAddr,
     exchange: &mut impl Exchange,
 ) -> Result<Admission, Refusal> {
-    let view = ConnectView::new(connect, connection_id, &gateway.name, peer.to_string());
     let mut data = connect.authentication_data().map(<[u8]>::to_vec);
     for _ in 0..=CHALLENGES_MAX {
-        match verification::verify(gateway, connect, client_id, &view, data.as_deref()).await? {
+        let step = data.take();
+        let question = || WhoIsThis::new(gateway, connect, connection_id, peer, step);
+        match verification::verify(gateway, connect, client_id, question).await? {
             Step::Admitted(admission) => return Ok(admission),
             Step::Challenge(challenge) => {
                 let method = connect.authentication_method().unwrap_or_default();

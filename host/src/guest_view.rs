@@ -1,6 +1,8 @@
 //! What guests see, and what is believed of what they answer. A security boundary: everything
 //! that goes to a guest is made here, and everything that comes back is checked here.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use portreeve_mqtt::{
@@ -11,12 +13,14 @@ use portreeve_plugin::contract::{
     Device as GuestDevice, Direction, MessageParam, MessageResult, PayloadFormat,
     Permission as GuestPermission, Protocol, Qos, Refusal as GuestRefusal,
 };
+use portreeve_plugin::{ConnectQuestion, Pairs, PublishQuestion};
 
 use crate::devices::{Device, DeviceName};
 use crate::gateway::Gateway;
 use crate::message::MessageRef;
 use crate::permissions::{Action, Permission, Permissions, fill_in};
 use crate::reason::{self, Refusal};
+use crate::session::Session;
 
 /// Attributes of one admission.
 const ATTRIBUTES_MAX: usize = 64;
@@ -29,47 +33,72 @@ const MESSAGE_CHARS_MAX: usize = 512;
 /// Messages of one outcome.
 pub(crate) const MESSAGES_MAX: usize = 64;
 
-/// The parts of a CONNECT's view that have no place to be borrowed from.
-pub(crate) struct ConnectView<'a> {
-    pub(crate) connection_id: u64,
-    pub(crate) gateway: &'a str,
-    pub(crate) peer_address: String,
-    user_properties: Vec<(&'a str, &'a str)>,
+/// What a verifier is asked: who is this? A copy of what the CONNECT says.
+pub(crate) struct WhoIsThis {
+    gateway: Arc<Gateway>,
+    connection_id: u64,
+    peer_address: String,
+    protocol: Protocol,
+    client_id: Box<str>,
+    user_name: Option<Box<str>>,
+    password: Option<Box<[u8]>>,
+    clean_start: bool,
+    keep_alive: u16,
+    authentication_method: Option<Box<str>>,
+    authentication_data: Option<Vec<u8>>,
+    properties: PropertiesBuf,
 }
 
-impl<'a> ConnectView<'a> {
+impl WhoIsThis {
+    /// `authentication_data` is that of the latest step.
     pub(crate) fn new(
-        connect: &Connect<'a>,
+        gateway: &Arc<Gateway>,
+        connect: &Connect<'_>,
         connection_id: u64,
-        gateway: &'a str,
-        peer_address: String,
+        peer: SocketAddr,
+        authentication_data: Option<Vec<u8>>,
     ) -> Self {
-        let user_properties = connect.properties.user_properties().collect();
-        Self { connection_id, gateway, peer_address, user_properties }
+        let is_user_property =
+            |property: &Property<'_>| matches!(property, Property::UserProperty(_));
+        Self {
+            gateway: Arc::clone(gateway),
+            connection_id,
+            peer_address: peer.to_string(),
+            protocol: protocol(connect.protocol_version),
+            client_id: connect.client_id.into(),
+            user_name: connect.user_name.map(Into::into),
+            password: connect.password.map(Into::into),
+            clean_start: connect.clean_start,
+            keep_alive: connect.keep_alive,
+            authentication_method: connect.authentication_method().map(Into::into),
+            authentication_data,
+            properties: connect.properties.iter().filter(is_user_property).collect(),
+        }
+    }
+}
+
+impl ConnectQuestion for WhoIsThis {
+    fn user_properties(&self) -> Pairs<'_> {
+        self.properties.as_properties().user_properties().collect()
     }
 
-    /// What a verifier is told. `authentication_data` is that of the latest step.
-    pub(crate) fn request<'b>(
-        &'b self,
-        connect: &Connect<'b>,
-        authentication_data: Option<&'b [u8]>,
-    ) -> GuestConnect<'b> {
+    fn connect<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> GuestConnect<'a> {
         GuestConnect {
             connection: Connection {
                 id: self.connection_id,
-                gateway: self.gateway,
+                gateway: &self.gateway.name,
                 peer_address: &self.peer_address,
-                protocol: protocol(connect.protocol_version),
+                protocol: self.protocol,
                 tls: None,
             },
-            client_id: connect.client_id,
-            user_name: connect.user_name,
-            password: connect.password,
-            clean_start: connect.clean_start,
-            keep_alive: connect.keep_alive,
-            authentication_method: connect.authentication_method(),
-            authentication_data,
-            user_properties: &self.user_properties,
+            client_id: &self.client_id,
+            user_name: self.user_name.as_deref(),
+            password: self.password.as_deref(),
+            clean_start: self.clean_start,
+            keep_alive: self.keep_alive,
+            authentication_method: self.authentication_method.as_deref(),
+            authentication_data: self.authentication_data.as_deref(),
+            user_properties,
         }
     }
 }
@@ -187,57 +216,80 @@ pub(crate) fn refusal(refusal: GuestRefusal) -> Refusal {
     }
 }
 
-/// The parts of a PUBLISH's view that have no place to be borrowed from.
-pub(crate) struct PublishView<'a> {
-    attributes: Vec<(&'a str, &'a str)>,
-    user_properties: Vec<(&'a str, &'a str)>,
+/// What a parser is asked: what does this message mean? A copy of the message.
+pub(crate) struct WhatIsMeant {
+    gateway: Arc<Gateway>,
+    device: Arc<Device>,
+    session: Arc<Session>,
+    direction: Direction,
+    topic: Box<str>,
+    payload: Box<[u8]>,
+    qos: Qos,
+    retain: bool,
+    properties: PropertiesBuf,
 }
 
-impl<'a> PublishView<'a> {
-    pub(crate) fn new(device: &'a Device, message: &MessageRef<'a>) -> Self {
-        let pair = |(name, value): &'a (String, String)| (name.as_str(), value.as_str());
-        Self {
-            attributes: device.attributes.iter().map(pair).collect(),
-            user_properties: message.properties.user_properties().collect(),
-        }
-    }
-
-    /// The circumstances that a parser is told.
-    pub(crate) fn context<'b>(
-        &'b self,
+impl WhatIsMeant {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        device: Arc<Device>,
+        session: Arc<Session>,
         direction: Direction,
-        device: &'b Device,
-        client_id: &'b str,
-        gateway: &'b str,
-    ) -> Context<'b> {
-        let device = GuestDevice {
-            name: device.name.as_str(),
-            product: &device.product,
-            client_id,
-            attributes: &self.attributes,
-        };
-        Context { direction, device, gateway, received_at: unix_milliseconds() }
-    }
-
-    /// The message that a parser is told.
-    pub(crate) fn message<'b>(&'b self, message: &MessageRef<'b>) -> MessageParam<'b> {
-        let mut view = MessageParam {
-            topic: message.topic.as_str(),
-            payload: message.payload,
-            payload_format: None,
+        message: &MessageRef<'_>,
+    ) -> Self {
+        Self {
+            gateway,
+            device,
+            session,
+            direction,
+            topic: message.topic.as_str().into(),
+            payload: message.payload.into(),
             qos: match message.qos {
                 QoS::AtMostOnce => Qos::AtMostOnce,
                 QoS::AtLeastOnce => Qos::AtLeastOnce,
                 QoS::ExactlyOnce => Qos::ExactlyOnce,
             },
             retain: message.retain,
+            properties: message.properties.iter().collect(),
+        }
+    }
+}
+
+impl PublishQuestion for WhatIsMeant {
+    fn attributes(&self) -> Pairs<'_> {
+        let attributes = self.device.attributes.iter();
+        attributes.map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    fn user_properties(&self) -> Pairs<'_> {
+        self.properties.as_properties().user_properties().collect()
+    }
+
+    fn context<'a>(&'a self, attributes: &'a [(&'a str, &'a str)]) -> Context<'a> {
+        let device = GuestDevice {
+            name: self.device.name.as_str(),
+            product: &self.device.product,
+            client_id: &self.session.key.client_id,
+            attributes,
+        };
+        let gateway = &self.gateway.name;
+        Context { direction: self.direction, device, gateway, received_at: unix_milliseconds() }
+    }
+
+    fn message<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> MessageParam<'a> {
+        let mut view = MessageParam {
+            topic: &self.topic,
+            payload: &self.payload,
+            payload_format: None,
+            qos: self.qos,
+            retain: self.retain,
             content_type: None,
             response_topic: None,
             correlation_data: None,
             message_expiry_interval: None,
-            user_properties: &self.user_properties,
+            user_properties,
         };
-        for property in message.properties {
+        for property in self.properties.as_properties() {
             match property {
                 Property::PayloadFormatIndicator(0) => {
                     view.payload_format = Some(PayloadFormat::Unspecified);

@@ -147,5 +147,5 @@ pub async fn load_plugin(
         tokio::task::spawn_blocking(move || load_component(&compiler, &component, cache.as_ref()));
     let loaded = compiled.await.map_err(|error| WhyNot::Interrupted(error.to_string()))??;
     let plugin = Plugin::start(engine, &name, loaded, manifest.plugin.clone()).await?;
-    Ok(LoadedPlugin { plugin: Arc::new(plugin), manifest })
+    Ok(LoadedPlugin { plugin, manifest })
 }

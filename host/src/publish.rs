@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::client::{EstablishedClient, Way};
 use crate::gateway::{Binding, OnError};
-use crate::guest_view::{self, CheckedMessage, PublishView};
+use crate::guest_view::{self, CheckedMessage, WhatIsMeant};
 use crate::message::{MessageRef, expiry};
 use crate::reason::Close;
 use crate::session::Received;
@@ -174,12 +174,15 @@ async fn parse(
         return Answer::of(ReasonCode::UnspecifiedError);
     };
     let device = Arc::clone(&client.device);
-    let view = PublishView::new(&device, message);
-    let session = Arc::clone(&client.session);
-    let client_id = &session.key.client_id;
-    let context = view.context(binding.direction, &device, client_id, &gateway.name);
+    let question = WhatIsMeant::new(
+        Arc::clone(&gateway),
+        Arc::clone(&device),
+        Arc::clone(&client.session),
+        binding.direction,
+        message,
+    );
     let outcome = {
-        let mut call = pin!(binding.plugin.parse(context, view.message(message)));
+        let mut call = pin!(binding.plugin.parse(question));
         match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {

@@ -9,7 +9,7 @@ use portreeve_plugin::contract::Verdict;
 
 use crate::devices::{Device, DeviceName, Origin};
 use crate::gateway::{Gateway, Verification};
-use crate::guest_view::{self, ConnectView};
+use crate::guest_view::{self, WhoIsThis};
 use crate::permissions::Permissions;
 use crate::reason::Refusal;
 
@@ -29,7 +29,7 @@ pub(crate) enum Step {
 }
 
 /// Decides about a CONNECT. `client_id` is the one that the connection will have: that of the
-/// CONNECT, or the one that the gateway assigns.
+/// CONNECT, or the one that the gateway assigns. `question` is made where a plugin is asked.
 ///
 /// # Errors
 /// [`Refusal`] with its reason code; a plugin that gives no verdict is one.
@@ -37,8 +37,7 @@ pub(crate) async fn verify(
     gateway: &Gateway,
     connect: &Connect<'_>,
     client_id: &str,
-    view: &ConnectView<'_>,
-    authentication_data: Option<&[u8]>,
+    question: impl FnOnce() -> WhoIsThis,
 ) -> Result<Step, Refusal> {
     if connect.authentication_method().is_some()
         && !matches!(gateway.verification, Verification::Plugin(_))
@@ -50,7 +49,7 @@ pub(crate) async fn verify(
         Verification::Open => Ok(Step::Admitted(open(gateway, client_id))),
         Verification::OneParty => one_party(gateway, connect).map(Step::Admitted),
         Verification::Plugin(plugin) => {
-            let verdict = plugin.verify(view.request(connect, authentication_data)).await;
+            let verdict = plugin.verify(question()).await;
             let verdict = verdict.map_err(|error| {
                 gateway.broker.metrics.verifier_faults.add(1);
                 if plugin.may_log() {

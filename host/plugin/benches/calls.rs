@@ -13,13 +13,17 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cpu_time::ThreadTime;
 use portreeve_plugin::contract::{
     Connect, Connection, Context, Device, Direction, MessageParam, Outcome, Protocol, Qos, Verdict,
 };
-use portreeve_plugin::{CodeCache, Engine, InstancePolicy, Manifest, Plugin, load_component};
+use portreeve_plugin::{
+    CodeCache, ConnectQuestion, Engine, InstancePolicy, Manifest, Pairs, Plugin, PublishQuestion,
+    load_component,
+};
 
 const FRAME: &[u8] = b"\x08\x66\x11\xc6\x0c\xe4";
 const TOPIC: &str = "devices/device-1/raw";
@@ -57,6 +61,36 @@ fn native(topic: &str, payload: &[u8]) -> Option<(String, Vec<u8>)> {
         format!(r#"{{"temperature":{temperature},"humidity":{humidity},"battery":{battery}}}"#);
     let (parent, _) = message.0.rsplit_once('/')?;
     Some((format!("{parent}/telemetry"), json.into_bytes()))
+}
+
+struct Question;
+
+impl PublishQuestion for Question {
+    fn attributes(&self) -> Pairs<'_> {
+        Vec::new()
+    }
+
+    fn user_properties(&self) -> Pairs<'_> {
+        Vec::new()
+    }
+
+    fn context<'a>(&'a self, _attributes: &'a [(&'a str, &'a str)]) -> Context<'a> {
+        context()
+    }
+
+    fn message<'a>(&'a self, _user_properties: &'a [(&'a str, &'a str)]) -> MessageParam<'a> {
+        message()
+    }
+}
+
+impl ConnectQuestion for Question {
+    fn user_properties(&self) -> Pairs<'_> {
+        Vec::new()
+    }
+
+    fn connect<'a>(&'a self, _user_properties: &'a [(&'a str, &'a str)]) -> Connect<'a> {
+        connect()
+    }
 }
 
 fn context() -> Context<'static> {
@@ -120,7 +154,7 @@ fn main() {
         drop(black_box(load_component(&engine, &parser, Some(&cache)).unwrap()));
     });
     say("load (code cache, digests checked)", cached, "");
-    let start = |bytes: &[u8], policy: InstancePolicy| -> Plugin {
+    let start = |bytes: &[u8], policy: InstancePolicy| -> Arc<Plugin> {
         let loaded = load_component(&engine, bytes, Some(&cache)).unwrap();
         let mut settings = std::collections::BTreeMap::new();
         settings.insert("user.device-1".to_owned(), "demo".to_owned());
@@ -137,10 +171,10 @@ fn main() {
     say("native function, same work", baseline, "");
     let warm = start(&parser, InstancePolicy::Warm { instances: 1, calls: u32::MAX });
     // Many calls for each entry into the runtime, as a connection's task makes them.
-    let ask = |plugin: &Plugin, calls: u32| {
+    let ask = |plugin: &Arc<Plugin>, calls: u32| {
         runtime.block_on(async {
             for _ in 0..calls {
-                let outcome = plugin.parse(context(), message()).await.unwrap();
+                let outcome = plugin.parse(Question).await.unwrap();
                 assert!(matches!(outcome, Outcome::Replace(ref messages) if messages.len() == 1));
             }
         });
@@ -152,7 +186,7 @@ fn main() {
     say("fresh call of a parser, all in", measure(21, 1, || ask(&fresh, 500)) / 500.0, "");
     let fresh = start(&verifier, InstancePolicy::Fresh);
     let verify = measure(21, 500, || {
-        let verdict = runtime.block_on(fresh.verify(connect())).unwrap();
+        let verdict = runtime.block_on(fresh.verify(Question)).unwrap();
         assert!(matches!(verdict, Verdict::Admit(_)));
     });
     say("fresh call of a verifier, all in", verify, "budget 40");

@@ -4,7 +4,7 @@
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "plugin",
-    // Borrowed arguments: a message is lowered into the guest straight from the gateway's bytes.
+    // Borrowed arguments: a message is lowered into the guest straight from the question's bytes.
     ownership: Borrowing { duplicate_if_necessary: true },
     exports: { default: async },
 });

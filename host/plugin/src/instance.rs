@@ -6,6 +6,7 @@ use wasmtime::component::{InstancePre, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::background::Computing;
 use crate::bindings::exports::portreeve::plugin::{on_connect, on_publish};
 use crate::call::CallError;
 use crate::engine::Engine;
@@ -29,6 +30,8 @@ pub(crate) struct GuestState {
     table: ResourceTable,
     /// Made when the guest first asks for WASI: many never do.
     wasi: Option<WasiCtx>,
+    /// How long the call that runs has computed.
+    computing: Computing,
 }
 
 impl WasiView for GuestState {
@@ -45,9 +48,6 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 const CORE_INSTANCES_MAX: usize = 200;
 const TABLES_MAX: usize = 64;
 const MEMORIES_MAX: usize = 8;
-/// A guest yields at the second tick after its start, so that short calls, which are nearly all,
-/// are not interrupted by a tick that happens to fall into them.
-const FIRST_YIELD_TICKS: u64 = 2;
 /// Streams, pollables and the like that a guest has open.
 const RESOURCES_MAX: usize = 256;
 
@@ -141,18 +141,18 @@ impl Instance {
             table_elements: 0,
             table,
             wasi: None,
+            computing: Computing::Briefly,
         };
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(shared.limits.output_bytes_max);
-        // A guest that still computes at a tick gives its thread to the other tasks, and its core
-        // to the other threads; the time-out around the call ends it there when its deadline is
-        // over.
-        store.epoch_deadline_callback(|_| {
-            std::thread::yield_now();
+        // A guest that still computes at a tick lets other tasks run; the time-out around the call
+        // ends it there when its deadline is over.
+        store.epoch_deadline_callback(|mut store| {
+            store.data_mut().computing.tick();
             Ok(UpdateDeadline::Yield(1))
         });
-        store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        store.set_epoch_deadline(1);
         let output_bytes_max = shared.limits.output_bytes_max;
         let instance = pre
             .pre
@@ -175,7 +175,13 @@ impl Instance {
 
     /// Before each call: the epoch went on while the instance rested.
     pub(crate) fn arm(&mut self) {
-        self.store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        self.store.set_epoch_deadline(1);
+        self.store.data_mut().computing = Computing::Briefly;
         self.calls = self.calls.saturating_add(1);
+    }
+
+    /// Whether the call that it answered computed for long.
+    pub(crate) fn computed_for_long(&self) -> bool {
+        self.store.data().computing.is_long()
     }
 }

@@ -5,6 +5,7 @@
 //! these it did ([`CallError`]), its instance is thrown away, and the next call gets another.
 //! Nothing here knows MQTT, the configuration file or the gateway.
 
+mod background;
 mod bindings;
 mod call;
 mod component;
@@ -13,6 +14,7 @@ mod host_functions;
 mod instance;
 mod limits;
 mod plugin;
+mod question;
 
 pub use call::{CallError, GuestFault};
 pub use component::{CodeCache, LoadError, Loaded, RefusedImport, load_component};
@@ -20,6 +22,7 @@ pub use engine::{Engine, EngineError};
 pub use host_functions::state::StateSpace;
 pub use limits::{InstancePolicy, Limits};
 pub use plugin::{Manifest, Plugin, PluginStatistics, Role};
+pub use question::{ConnectQuestion, Pairs, PublishQuestion};
 
 /// The records of `wit/` as they go into a guest (borrowed) and come out (owned).
 pub mod contract {

@@ -1,24 +1,24 @@
 //! A plugin: a component with its manifest, and the two things that can be asked of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use crate::bindings::exports::portreeve::plugin::on_connect::{Connect, Verdict};
-use crate::bindings::exports::portreeve::plugin::on_publish::{Context, Outcome};
-use crate::bindings::portreeve::plugin::types::MessageParam;
+use crate::bindings::exports::portreeve::plugin::on_connect::Verdict;
+use crate::bindings::exports::portreeve::plugin::on_publish::Outcome;
 use crate::call::CallError;
 use crate::component::{LoadError, Loaded};
 use crate::engine::Engine;
 use crate::host_functions::log::LogLimiter;
 use crate::host_functions::state::StateSpace;
-use crate::instance::{Export, Instance, PreInstance};
+use crate::instance::{Instance, PreInstance};
 use crate::limits::{InstancePolicy, Limits};
+use crate::question::{Ask, ConnectQuestion, Parse, PublishQuestion, Verify};
 
 /// What a plugin's manifest decides; the defaults are those of a plugin without one.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,16 @@ pub enum Role {
     Verifier,
     /// What does this mean?
     Parser,
+}
+
+impl Role {
+    /// The interface that it exports.
+    const fn interface(self) -> &'static str {
+        match self {
+            Self::Verifier => "on-connect",
+            Self::Parser => "on-publish",
+        }
+    }
 }
 
 /// What all instances of a plugin share.
@@ -70,7 +80,9 @@ pub struct Plugin {
     shared: Arc<Shared>,
     verifiers: Pool,
     parsers: Pool,
-    start_up: Duration,
+    start_up: OnceLock<Duration>,
+    /// Whether its last calls computed for long.
+    are_long: AtomicBool,
     calls: AtomicU64,
     faults: AtomicU64,
     instance_starts: AtomicU64,
@@ -93,7 +105,7 @@ impl Plugin {
         name: &str,
         loaded: Loaded,
         manifest: Manifest,
-    ) -> Result<Self, LoadError> {
+    ) -> Result<Arc<Self>, LoadError> {
         let Manifest { settings, limits, instances } = manifest;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -104,38 +116,43 @@ impl Plugin {
         });
         let verifier_policy = instances.unwrap_or(InstancePolicy::Fresh);
         let parser_policy = instances.unwrap_or_else(InstancePolicy::warm_default);
-        let mut plugin = Self {
+        let plugin = Arc::new(Self {
             engine: engine.clone(),
             pre: loaded.pre,
             verifiers: Pool::new(verifier_policy, &limits),
             parsers: Pool::new(parser_policy, &limits),
             shared,
-            start_up: Duration::ZERO,
+            start_up: OnceLock::new(),
+            are_long: AtomicBool::new(false),
             calls: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             instance_starts: AtomicU64::new(0),
-        };
+        });
         let begin = Instant::now();
         for role in [Role::Verifier, Role::Parser] {
             if plugin.is(role) {
                 plugin.try_role(role).await.map_err(LoadError::Start)?;
             }
         }
-        plugin.start_up = begin.elapsed();
+        plugin.start_up.get_or_init(|| begin.elapsed());
         Ok(plugin)
     }
 
     /// Starts the first instance of a role, which rests until it is called where it may.
-    async fn try_role(&self, role: Role) -> Result<(), CallError> {
+    async fn try_role(self: &Arc<Self>, role: Role) -> Result<(), CallError> {
         let deadline = self.shared.limits.deadline;
-        let _running = self.engine.begin_call();
-        let first = timeout(deadline, self.new_instance(role)).await;
-        let instance = first.map_err(|_| CallError::DeadlineExceeded(deadline))??;
-        match role {
-            Role::Verifier => self.verifiers.give_back(instance),
-            Role::Parser => self.parsers.give_back(instance),
+        let plugin = Arc::clone(self);
+        let first = self.engine.background.call(&self.are_long, async move {
+            let _running = plugin.engine.begin_call();
+            let instance = plugin.new_instance(role).await?;
+            plugin.pool(role).give_back(instance);
+            Ok(())
+        });
+        match timeout(deadline, first).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => Err(CallError::Engine(error.to_string())),
+            Err(_) => Err(CallError::DeadlineExceeded(deadline)),
         }
-        Ok(())
     }
 
     /// Whether one more line about this plugin may be written to the log: what the gateway has
@@ -162,8 +179,8 @@ impl Plugin {
 
     /// How long its first instance took to start.
     #[must_use]
-    pub const fn start_up(&self) -> Duration {
-        self.start_up
+    pub fn start_up(&self) -> Duration {
+        self.start_up.get().copied().unwrap_or_default()
     }
 
     /// Its bounds.
@@ -187,13 +204,11 @@ impl Plugin {
     ///
     /// # Errors
     /// [`CallError`] when it gave no verdict; the peer is then not let in.
-    pub async fn verify(&self, request: Connect<'_>) -> Result<Verdict, CallError> {
-        let ask = async |instance: &mut Instance| {
-            let Export::Verifier(guest) = &instance.export else { return Ok(None) };
-            guest.call_verify(&mut instance.store, request).await.map(Some)
-        };
-        let answer = self.call(&self.verifiers, Role::Verifier, ask).await?;
-        self.answered(answer, "on-connect")
+    pub async fn verify(
+        self: &Arc<Self>,
+        question: impl ConnectQuestion,
+    ) -> Result<Verdict, CallError> {
+        self.call(Role::Verifier, Verify(question)).await
     }
 
     /// Asks the parser what this message means.
@@ -201,65 +216,59 @@ impl Plugin {
     /// # Errors
     /// [`CallError`] when it gave no outcome; the binding's `on_error` then decides.
     pub async fn parse(
-        &self,
-        context: Context<'_>,
-        message: MessageParam<'_>,
+        self: &Arc<Self>,
+        question: impl PublishQuestion,
     ) -> Result<Outcome, CallError> {
-        let ask = async |instance: &mut Instance| {
-            let Export::Parser(guest) = &instance.export else { return Ok(None) };
-            guest.call_parse(&mut instance.store, context, message).await.map(Some)
-        };
-        let answer = self.call(&self.parsers, Role::Parser, ask).await?;
-        self.answered(answer, "on-publish")
+        self.call(Role::Parser, Parse(question)).await
     }
 
-    fn answered<T>(
-        &self,
-        answer: Option<Result<T, String>>,
-        interface: &'static str,
-    ) -> Result<T, CallError> {
-        match answer {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(text)) => {
-                self.faults.fetch_add(1, Ordering::Relaxed);
-                Err(CallError::reported(&text))
-            }
-            None => Err(CallError::NotExported(interface)),
-        }
-    }
-
-    async fn call<T>(
-        &self,
-        pool: &Pool,
-        role: Role,
-        ask: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<T>,
-    ) -> Result<T, CallError> {
+    async fn call<A: Ask>(self: &Arc<Self>, role: Role, ask: A) -> Result<A::Answer, CallError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let limits = &self.shared.limits;
-        let _running = self.engine.begin_call();
-        let call = async {
-            let permit = pool.acquire().await?;
-            let mut instance = match pool.take() {
-                Some(instance) => instance,
-                None => self.new_instance(role).await?,
-            };
-            instance.arm();
-            // After an error the instance, and with it its store, is dropped here.
-            let answer = ask(&mut instance)
-                .await
-                .map_err(|error| CallError::from_engine(&error, limits.output_bytes_max))?;
-            pool.give_back(instance);
-            drop(permit);
-            Ok(answer)
-        };
-        let result = match timeout(limits.deadline, call).await {
-            Ok(result) => result,
-            Err(_) => Err(CallError::DeadlineExceeded(limits.deadline)),
+        let deadline = self.shared.limits.deadline;
+        let call = self.engine.background.call(&self.are_long, Arc::clone(self).ask(role, ask));
+        let result = match timeout(deadline, call).await {
+            Ok(Ok(result)) => result,
+            // A panic of a host function, in the background: ours.
+            Ok(Err(error)) => Err(CallError::Engine(error.to_string())),
+            Err(_) => Err(CallError::DeadlineExceeded(deadline)),
         };
         if result.is_err() {
             self.faults.fetch_add(1, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Puts a question to an instance, one that rests or a new one.
+    async fn ask<A: Ask>(self: Arc<Self>, role: Role, ask: A) -> Result<A::Answer, CallError> {
+        let _running = self.engine.begin_call();
+        let pool = self.pool(role);
+        let _permit = pool.acquire().await?;
+        let mut instance = match pool.take() {
+            Some(instance) => instance,
+            None => self.new_instance(role).await?,
+        };
+        instance.arm();
+        // After an error the instance, and with it its store, is dropped here.
+        let answer = ask
+            .ask(&mut instance)
+            .await
+            .map_err(|error| CallError::from_engine(&error, self.shared.limits.output_bytes_max))?;
+        if self.are_long.load(Ordering::Relaxed) && !instance.computed_for_long() {
+            self.are_long.store(false, Ordering::Relaxed);
+        }
+        pool.give_back(instance);
+        match answer {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(text)) => Err(CallError::reported(&text)),
+            None => Err(CallError::NotExported(role.interface())),
+        }
+    }
+
+    const fn pool(&self, role: Role) -> &Pool {
+        match role {
+            Role::Verifier => &self.verifiers,
+            Role::Parser => &self.parsers,
+        }
     }
 
     async fn new_instance(&self, role: Role) -> Result<Instance, CallError> {

@@ -1,12 +1,13 @@
 //! Questions and answers of a plugin as JSON.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use portreeve_plugin::Plugin;
 use portreeve_plugin::contract::{
     self, Action, Connection, Context, Device, Direction, MessageParam, MessageResult, Outcome,
     Protocol, Qos, RefusalReason, Verdict,
 };
+use portreeve_plugin::{ConnectQuestion, Plugin, PublishQuestion};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -66,35 +67,56 @@ impl Default for Connect {
 }
 
 impl Connect {
-    pub(super) async fn ask(&self, plugin: &Plugin) -> Result<Value, String> {
+    pub(super) async fn ask(self, plugin: &Arc<Plugin>) -> Result<Value, String> {
         let text = self.password.as_ref().map(|text| text.clone().into_bytes());
-        let password = hex_or(self.password_hex.as_ref(), text, "password")?;
-        let data = hex_or(self.authentication_data_hex.as_ref(), None, "authentication_data")?;
-        let user_properties = pairs(&self.user_properties);
-        let request = contract::Connect {
+        let question = AskedConnect {
+            password: hex_or(self.password_hex.as_ref(), text, "password")?,
+            data: hex_or(self.authentication_data_hex.as_ref(), None, "authentication_data")?,
+            protocol: match self.protocol.as_str() {
+                "3.1" => Protocol::Mqtt31,
+                "3.1.1" => Protocol::Mqtt311,
+                "5.0" => Protocol::Mqtt5,
+                other => return Err(format!("protocol {other:?} is not 3.1, 3.1.1 or 5.0")),
+            },
+            connect: self,
+        };
+        let verdict = plugin.verify(question).await.map_err(|error| error.to_string())?;
+        Ok(verdict_as_json(verdict))
+    }
+}
+
+/// A CONNECT that holds what it must.
+struct AskedConnect {
+    connect: Connect,
+    password: Option<Vec<u8>>,
+    data: Option<Vec<u8>>,
+    protocol: Protocol,
+}
+
+impl ConnectQuestion for AskedConnect {
+    fn user_properties(&self) -> portreeve_plugin::Pairs<'_> {
+        pairs(&self.connect.user_properties)
+    }
+
+    fn connect<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> contract::Connect<'a> {
+        let connect = &self.connect;
+        contract::Connect {
             connection: Connection {
                 id: 1,
-                gateway: &self.gateway,
-                peer_address: &self.peer_address,
-                protocol: match self.protocol.as_str() {
-                    "3.1" => Protocol::Mqtt31,
-                    "3.1.1" => Protocol::Mqtt311,
-                    "5.0" => Protocol::Mqtt5,
-                    other => return Err(format!("protocol {other:?} is not 3.1, 3.1.1 or 5.0")),
-                },
+                gateway: &connect.gateway,
+                peer_address: &connect.peer_address,
+                protocol: self.protocol,
                 tls: None,
             },
-            client_id: &self.client_id,
-            user_name: self.user_name.as_deref(),
-            password: password.as_deref(),
-            clean_start: self.clean_start,
-            keep_alive: self.keep_alive,
-            authentication_method: self.authentication_method.as_deref(),
-            authentication_data: data.as_deref(),
-            user_properties: &user_properties,
-        };
-        let verdict = plugin.verify(request).await.map_err(|error| error.to_string())?;
-        Ok(verdict_as_json(verdict))
+            client_id: &connect.client_id,
+            user_name: connect.user_name.as_deref(),
+            password: self.password.as_deref(),
+            clean_start: connect.clean_start,
+            keep_alive: connect.keep_alive,
+            authentication_method: connect.authentication_method.as_deref(),
+            authentication_data: self.data.as_deref(),
+            user_properties,
+        }
     }
 }
 
@@ -188,47 +210,75 @@ fn gateway() -> String {
 }
 
 impl Message {
-    pub(super) async fn ask(&self, plugin: &Plugin) -> Result<Value, String> {
+    pub(super) async fn ask(self, plugin: &Arc<Plugin>) -> Result<Value, String> {
         let given = self.payload.as_ref().map(|payload| match payload {
             Value::String(text) => text.clone().into_bytes(),
             other => other.to_string().into_bytes(),
         });
-        let payload = hex_or(self.payload_hex.as_ref(), given, "payload")?.unwrap_or_default();
-        let (attributes, user_properties) = (pairs(&self.attributes), pairs(&self.user_properties));
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let context = Context {
-            direction: match self.direction {
-                Way::Up => Direction::Up,
-                Way::Down => Direction::Down,
-            },
-            device: Device {
-                name: &self.device,
-                product: &self.product,
-                client_id: &self.client_id,
-                attributes: &attributes,
-            },
-            gateway: &self.gateway,
-            received_at: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        };
-        let message = MessageParam {
-            topic: &self.topic,
-            payload: &payload,
-            payload_format: None,
+        let question = AskedMessage {
+            payload: hex_or(self.payload_hex.as_ref(), given, "payload")?.unwrap_or_default(),
             qos: match self.qos {
                 0 => Qos::AtMostOnce,
                 1 => Qos::AtLeastOnce,
                 2 => Qos::ExactlyOnce,
                 other => return Err(format!("qos {other} is not 0, 1 or 2")),
             },
-            retain: self.retain,
-            content_type: self.content_type.as_deref(),
+            message: self,
+        };
+        let outcome = plugin.parse(question).await.map_err(|error| error.to_string())?;
+        Ok(outcome_as_json(outcome))
+    }
+}
+
+/// A message that holds what it must.
+struct AskedMessage {
+    message: Message,
+    payload: Vec<u8>,
+    qos: Qos,
+}
+
+impl PublishQuestion for AskedMessage {
+    fn attributes(&self) -> portreeve_plugin::Pairs<'_> {
+        pairs(&self.message.attributes)
+    }
+
+    fn user_properties(&self) -> portreeve_plugin::Pairs<'_> {
+        pairs(&self.message.user_properties)
+    }
+
+    fn context<'a>(&'a self, attributes: &'a [(&'a str, &'a str)]) -> Context<'a> {
+        let message = &self.message;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Context {
+            direction: match message.direction {
+                Way::Up => Direction::Up,
+                Way::Down => Direction::Down,
+            },
+            device: Device {
+                name: &message.device,
+                product: &message.product,
+                client_id: &message.client_id,
+                attributes,
+            },
+            gateway: &message.gateway,
+            received_at: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn message<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> MessageParam<'a> {
+        let message = &self.message;
+        MessageParam {
+            topic: &message.topic,
+            payload: &self.payload,
+            payload_format: None,
+            qos: self.qos,
+            retain: message.retain,
+            content_type: message.content_type.as_deref(),
             response_topic: None,
             correlation_data: None,
             message_expiry_interval: None,
-            user_properties: &user_properties,
-        };
-        let outcome = plugin.parse(context, message).await.map_err(|error| error.to_string())?;
-        Ok(outcome_as_json(outcome))
+            user_properties,
+        }
     }
 }
 

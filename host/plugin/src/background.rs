@@ -1,0 +1,278 @@
+//! Threads of low priority for guests that compute for long.
+//!
+//! A call begins in the thread that asks, which nearly always gets its answer at once. A guest
+//! that computes on from one tick to the next goes on here, so that it takes neither a thread nor
+//! a core from the connections.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::{JoinError, JoinHandle};
+
+/// How far the threads stand back (`nice`): with 10 a guest gets about a tenth of a core that
+/// the gateway wants for itself, and all of one that nobody wants.
+const NICENESS: i32 = 10;
+
+/// CPU time between two ticks after which a call is a long one. By the clock on the wall short
+/// calls would be long ones on a busy machine, whenever the kernel lets another thread run.
+const LONG_CPU: Duration = Duration::from_micros(100);
+
+thread_local! {
+    /// Whether a guest turned out to compute for long during a poll of this thread.
+    static COMPUTES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How long one call has computed, looked at when a tick falls into it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Computing {
+    /// No tick yet: nearly every call stays here.
+    #[default]
+    Briefly,
+    /// The CPU time of its thread at the first tick.
+    Since(Duration),
+    /// It goes on in the background.
+    Long,
+}
+
+impl Computing {
+    pub(crate) const fn is_long(self) -> bool {
+        matches!(self, Self::Long)
+    }
+
+    /// A tick falls into the call, which then yields.
+    pub(crate) fn tick(&mut self) {
+        let now = cpu_time();
+        match *self {
+            Self::Briefly => *self = Self::Since(now),
+            Self::Since(first) if now.saturating_sub(first) >= LONG_CPU => {
+                *self = Self::Long;
+                COMPUTES.set(true);
+            }
+            Self::Since(_) => {}
+            // The kernel would let this thread use up its slice of milliseconds first.
+            Self::Long => std::thread::yield_now(),
+        }
+    }
+}
+
+/// What this thread has computed.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// The threads. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Background {
+    threads: Arc<Threads>,
+}
+
+struct Threads {
+    handle: Handle,
+    runtime: Option<Runtime>,
+    /// Calls that went on here.
+    calls: AtomicUsize,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting for the threads is not allowed in a task; what they compute is abandoned.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Background {
+    /// Starts one thread for each core.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let runtime = Builder::new_multi_thread()
+            .thread_name("guest-computes")
+            .worker_threads(threads)
+            .on_thread_start(stand_back)
+            // Clocks and time-outs of guests; there is no network here.
+            .enable_time()
+            .build()?;
+        let handle = runtime.handle().clone();
+        Ok(Self {
+            threads: Arc::new(Threads {
+                handle,
+                runtime: Some(runtime),
+                calls: AtomicUsize::new(0),
+            }),
+        })
+    }
+
+    /// Whether guests compute here.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.threads.calls.load(Ordering::Relaxed) > 0
+    }
+
+    /// A call that goes on here when it computes for long, or begins here where those before it
+    /// did. Sets `are_long` when it turns out to be long; its end may reset it.
+    pub(crate) fn call<'a, T: Send + 'static>(
+        &'a self,
+        are_long: &'a AtomicBool,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> Call<'a, T> {
+        let call = Box::pin(call);
+        let place = match are_long.load(Ordering::Relaxed) {
+            false => Place::Here(call),
+            true => Place::Background(self.spawn(call)),
+        };
+        Call { background: self, are_long, place }
+    }
+
+    fn spawn<T: Send + 'static>(&self, call: BoxedCall<T>) -> JoinHandle<T> {
+        self.threads.calls.fetch_add(1, Ordering::Relaxed);
+        self.threads.handle.spawn(call)
+    }
+}
+
+/// Only Linux has priorities of single threads.
+#[cfg(target_os = "linux")]
+fn stand_back() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "computing guests keep the priority of the gateway");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stand_back() {}
+
+type BoxedCall<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A call, wherever it runs. Dropping it ends it at its guest's next tick.
+pub(crate) struct Call<'a, T> {
+    background: &'a Background,
+    are_long: &'a AtomicBool,
+    place: Place<T>,
+}
+
+enum Place<T> {
+    Here(BoxedCall<T>),
+    Background(JoinHandle<T>),
+    /// Between the two.
+    Nowhere,
+}
+
+impl<T: Send + 'static> Future for Call<'_, T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Place::Here(call) = &mut self.place {
+            COMPUTES.set(false);
+            if let Poll::Ready(answer) = call.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answer));
+            }
+            // One that waits, for a clock or a reply, stays here.
+            if !COMPUTES.get() {
+                return Poll::Pending;
+            }
+            if let Place::Here(call) = std::mem::replace(&mut self.place, Place::Nowhere) {
+                self.are_long.store(true, Ordering::Relaxed);
+                self.place = Place::Background(self.background.spawn(call));
+            }
+        }
+        let Place::Background(task) = &mut self.place else { return Poll::Pending };
+        Pin::new(task).poll(cx)
+    }
+}
+
+impl<T> Drop for Call<'_, T> {
+    fn drop(&mut self) {
+        if let Place::Background(task) = &self.place {
+            task.abort();
+            self.background.threads.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::allow_attributes,
+        reason = "a failed test says where it failed"
+    )]
+
+    use std::time::Instant;
+
+    use super::*;
+
+    fn thread_name() -> String {
+        std::thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    /// Computes until this thread has used `time`.
+    fn compute(time: Duration) {
+        let first = cpu_time();
+        while cpu_time() - first < time {}
+    }
+
+    /// A guest with a tick before and after `between`, which yields at each; then it tells the
+    /// thread that it ended in.
+    async fn guest(between: impl Fn() + Send) -> String {
+        let mut computing = Computing::default();
+        computing.tick();
+        tokio::task::yield_now().await;
+        between();
+        computing.tick();
+        tokio::task::yield_now().await;
+        thread_name()
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_computes_goes_on_in_the_background() {
+        let background = Background::start().unwrap();
+        let are_long = AtomicBool::new(false);
+        let first = background.call(&are_long, guest(|| compute(LONG_CPU * 2))).await;
+        assert_eq!(first.unwrap(), "guest-computes");
+        assert!(are_long.load(Ordering::Relaxed));
+        // The next one begins there.
+        let next = background.call(&are_long, async { thread_name() }).await;
+        assert_eq!(next.unwrap(), "guest-computes");
+        assert!(!background.is_busy());
+    }
+
+    #[tokio::test]
+    async fn a_guest_whose_thread_had_to_wait_stays() {
+        let background = Background::start().unwrap();
+        let are_long = AtomicBool::new(false);
+        let here = thread_name();
+        let wait = || std::thread::sleep(Duration::from_millis(20));
+        let ended_in = background.call(&are_long, guest(wait)).await;
+        assert_eq!(ended_in.unwrap(), here);
+        assert!(!are_long.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_ends() {
+        let background = Background::start().unwrap();
+        let are_long = AtomicBool::new(true);
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let endless = background.call(&are_long, async move {
+            loop {
+                tokio::task::yield_now().await;
+                std::hint::black_box(&held);
+            }
+        });
+        assert!(background.is_busy());
+        let waited: Result<Result<(), JoinError>, _> =
+            tokio::time::timeout(Duration::from_millis(20), endless).await;
+        waited.unwrap_err();
+        let begin = Instant::now();
+        while Arc::strong_count(&alive) > 1 {
+            assert!(begin.elapsed() < Duration::from_secs(10), "the call goes on");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(!background.is_busy());
+    }
+}
