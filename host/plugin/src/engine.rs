@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{
-    Config, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
+    Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    Strategy,
 };
 
 use crate::background::Background;
@@ -56,6 +57,11 @@ const TABLE_ELEMENTS: usize = 20_000;
 
 /// Address space for each memory: with 4 GiB and a guard behind it no bounds check is needed.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
+
+/// Bytes of a memory or table whose pages stay with its slot when the instance is gone. They are
+/// overwritten with the component's image: what one guest wrote is never another's. Only where
+/// the kernel tells which pages were written to; elsewhere all of them are given back.
+const KEPT_BYTES: usize = 256 << 10;
 
 /// The same without a pool.
 const SMALL_RESERVATION_BYTES: u64 = 16 << 20;
@@ -187,9 +193,14 @@ fn pooling() -> PoolingAllocationConfig {
         .max_tables_per_component(TABLES_FOR_EACH_COMPONENT)
         .max_memory_size(Limits::MEMORY_BYTES_CEILING)
         .table_elements(TABLE_ELEMENTS)
-        // Nothing stays resident in an empty slot: what one guest wrote is never another's.
         .linear_memory_keep_resident(0)
         .table_keep_resident(0);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pooling
+            .pagemap_scan(Enabled::Auto)
+            .linear_memory_keep_resident(KEPT_BYTES)
+            .table_keep_resident(KEPT_BYTES);
+    }
     pooling
 }
 

@@ -33,6 +33,12 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         seconds: u64,
     },
+    /// Connections and memory alone, against both servers in turn.
+    Connections {
+        /// Runs of each, of which the median is told.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
     /// Latency of one client while a guest spins for another.
     Spin,
     /// One shape against a server that runs already.
@@ -57,6 +63,7 @@ enum Command {
 async fn main() {
     match Arguments::parse().command {
         Command::Compare { runs, seconds } => compare(runs, Duration::from_secs(seconds)).await,
+        Command::Connections { runs } => connections(runs).await,
         Command::Spin => spin().await,
         Command::Run { address, pid, qos, parsed, seconds } => {
             let qos = QoS::from_bits(qos).unwrap();
