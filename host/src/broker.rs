@@ -23,9 +23,13 @@ pub(crate) struct Broker {
     pub(crate) metrics: Metrics,
 }
 
-/// What a connection does in one go: woken and counted once at its end.
+/// What a connection does in one go: woken and counted once at its end. One that publishes
+/// nothing has no room for it.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct Batch(Option<Box<Deliveries>>);
+
+#[derive(Debug, Default)]
+struct Deliveries {
     encodings: Encodings,
     wakers: Vec<Waker>,
     counts: Counts,
@@ -42,10 +46,11 @@ struct Counts {
 impl Batch {
     /// Wakes the owners of mailboxes that are no longer empty and adds the counts up.
     pub(crate) fn finish(&mut self, metrics: &Metrics) {
-        for waker in self.wakers.drain(..) {
+        let Some(deliveries) = &mut self.0 else { return };
+        for waker in deliveries.wakers.drain(..) {
             waker.wake();
         }
-        let counts = std::mem::take(&mut self.counts);
+        let counts = std::mem::take(&mut deliveries.counts);
         metrics.messages_delivered.add(counts.delivered);
         metrics.messages_dropped_mailbox.add(counts.dropped_mailbox);
         metrics.messages_dropped_queue.add(counts.dropped_queue);
@@ -78,7 +83,7 @@ impl Broker {
         if message.retain {
             self.retain(&message);
         }
-        let Batch { encodings, wakers, counts } = batch;
+        let Deliveries { encodings, wakers, counts } = &mut **batch.0.get_or_insert_default();
         encodings.reset();
         let mut delivery = Delivery { message, encodings, kept: None, wakers };
         let mut is_received = false;
@@ -120,7 +125,7 @@ impl Broker {
         &self,
         session: &Arc<Session>,
         generation: u64,
-        will: Option<Will>,
+        will: Option<Box<Will>>,
         now: Instant,
     ) {
         let Some(detached) = session.detach(generation, will.clone()) else {

@@ -28,7 +28,6 @@ pub(crate) struct EstablishedClient {
     pub(crate) permissions: Permissions,
     /// Whether reason strings may be sent with every packet (§3.1.2.11.7).
     pub(crate) wants_problem_information: bool,
-    pub(crate) aliases: HashMap<NonZeroU16, Arc<str>>,
     pub(crate) ways: Ways,
     pub(crate) batch: Batch,
 }
@@ -42,17 +41,24 @@ pub(crate) struct Way {
     generation: u64,
 }
 
-/// The ways of the topics that were published to last.
+/// What is known of the topics that were published to. A connection that publishes nothing has no
+/// room for it.
 #[derive(Default)]
-pub(crate) struct Ways {
+pub(crate) struct Ways(Option<Box<Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// The ways of the last topics.
     by_topic: HashMap<Box<str>, Arc<Way>>,
+    aliases: HashMap<NonZeroU16, Arc<str>>,
 }
 
 impl EstablishedClient {
     /// The way of a topic, from memory where it still holds.
     pub(crate) fn way(&mut self, topic: &str) -> Arc<Way> {
         let topics = &self.gateway.broker.topics;
-        if let Some(way) = self.ways.by_topic.get(topic)
+        let ways = &mut self.ways.0.get_or_insert_default().by_topic;
+        if let Some(way) = ways.get(topic)
             && way.generation == topics.generation()
         {
             return Arc::clone(way);
@@ -64,10 +70,10 @@ impl EstablishedClient {
             route,
             generation,
         });
-        if self.ways.by_topic.len() >= CACHED_TOPICS_MAX {
-            self.ways.by_topic.clear();
+        if ways.len() >= CACHED_TOPICS_MAX {
+            ways.clear();
         }
-        self.ways.by_topic.insert(topic.into(), Arc::clone(&way));
+        ways.insert(topic.into(), Arc::clone(&way));
         way
     }
 
@@ -84,12 +90,15 @@ impl EstablishedClient {
         match topic {
             Some(topic) => {
                 let topic: Arc<str> = topic.into();
-                self.aliases.insert(alias, Arc::clone(&topic));
+                let known = self.ways.0.get_or_insert_default();
+                known.aliases.insert(alias, Arc::clone(&topic));
                 Ok(topic)
             }
             None => self
-                .aliases
-                .get(&alias)
+                .ways
+                .0
+                .as_ref()
+                .and_then(|known| known.aliases.get(&alias))
                 .map(Arc::clone)
                 .ok_or_else(|| Close::protocol("topic alias stands for no topic", "3.3.2.3.4")),
         }
@@ -100,7 +109,10 @@ impl EstablishedClient {
         // The batch may hold wakers of what was published in front of this packet.
         self.batch.finish(&self.gateway.broker.metrics);
         self.batch = Batch::default();
-        self.ways = Ways::default();
+        if let Some(known) = &mut self.ways.0 {
+            known.by_topic = HashMap::new();
+        }
+        self.ways.0.take_if(|known| known.aliases.is_empty());
         self.session.shrink();
     }
 }

@@ -1,6 +1,5 @@
 //! CONNECT: the checks in the order of the standard, verification, the session, CONNACK.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +29,7 @@ pub(crate) struct Accepted {
     pub(crate) client: EstablishedClient,
     /// CONNACK, encoded.
     pub(crate) connack: Vec<u8>,
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<Will>>,
     /// `None` when it is off.
     pub(crate) keep_alive: Option<Duration>,
     /// When the device has to be verified again.
@@ -89,7 +88,6 @@ pub(crate) async fn handle(
         device: admission.device,
         permissions: admission.permissions,
         wants_problem_information: connect.request_problem_information(),
-        aliases: HashMap::new(),
         ways: Ways::default(),
         batch: Batch::default(),
     };
@@ -168,7 +166,7 @@ fn will(
     gateway: &Gateway,
     connect: &Connect<'_>,
     admission: &Admission,
-) -> Result<Option<Will>, Refusal> {
+) -> Result<Option<Box<Will>>, Refusal> {
     let Some(will) = &connect.will else { return Ok(None) };
     if will.topic.as_str().split('/').count() > gateway.limits.topic_levels_max {
         let max = gateway.limits.topic_levels_max;
@@ -190,7 +188,8 @@ fn will(
         _ => None,
     });
     let delay = Duration::from_secs(u64::from(will.delay_interval()));
-    Ok(Some(Will { message: Arc::new(message), retain: will.retain, delay, expiry_interval }))
+    let message = Arc::new(message);
+    Ok(Some(Box::new(Will { message, retain: will.retain, delay, expiry_interval })))
 }
 
 /// Seconds that the session outlives the connection, within the gateway's bound.

@@ -9,19 +9,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use portreeve_mqtt::{Disconnect, Packet, Properties, ReasonCode, decode};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::EstablishedClient;
 use crate::connect::Accepted;
 use crate::gateway::Gateway;
-use crate::publish::Handled;
+use crate::publish::{Handled, Waits};
 use crate::reason::Close;
 use crate::session::{Mail, Will};
 use crate::{publish, subscribe};
@@ -40,9 +42,11 @@ const REPLIES_BYTES_MAX: usize = 256 << 10;
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
+    /// Held until the end.
+    place: Place,
     client: EstablishedClient,
     /// What is published when the connection ends without DISCONNECT.
-    will: Option<Will>,
+    will: Option<Box<Will>>,
     /// The beginning of a packet whose rest has not come yet.
     partial: Vec<u8>,
     /// Answers to what was read in this poll.
@@ -60,9 +64,8 @@ struct Deadlines {
     keep_alive: Option<Duration>,
     last_packet: Instant,
     expires_at: Option<Instant>,
-    /// Since when the peer takes nothing of what is written.
-    stalled_since: Option<Instant>,
-    write_stall_timeout: Duration,
+    /// The peer takes nothing of what is written; until when it has to.
+    stalled_until: Option<Instant>,
 }
 
 impl Deadlines {
@@ -71,7 +74,7 @@ impl Deadlines {
         [
             self.keep_alive.map(|keep_alive| self.last_packet + keep_alive),
             self.expires_at,
-            self.stalled_since.map(|since| since + self.write_stall_timeout),
+            self.stalled_until,
         ]
         .into_iter()
         .flatten()
@@ -88,7 +91,7 @@ impl Deadlines {
             let message = "the time of the verifier's admission is over";
             return Some(Close::new(ReasonCode::MaximumConnectTime, message));
         }
-        if self.stalled_since.is_some_and(|since| since + self.write_stall_timeout <= now) {
+        if self.stalled_until.is_some_and(|until| until <= now) {
             return Some(Close::new(ReasonCode::UnspecifiedError, "the peer does not read"));
         }
         None
@@ -101,52 +104,79 @@ struct Ready {
     is_timer_over: bool,
 }
 
-/// Serves one connection from accept to its end.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// A connection that was accepted by a listener.
+pub(crate) struct Arrival {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) place: Place,
+    pub(crate) handshake: Handshakes,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// A place among the connections of a gateway, counted for as long as it lives.
+pub(crate) struct Place {
     gateway: Arc<Gateway>,
-    handshakes: Handshakes,
-    shutdown: CancellationToken,
-) {
-    // What comes before the connection, and its end, are futures of their own in boxes: the task
-    // that waits for packets has no room for them.
-    let mut connection = tokio::select! {
-        established = Box::pin(establish(stream, peer, gateway, handshakes)) => {
-            let Some(connection) = established else { return };
-            connection
-        }
-        () = shutdown.cancelled() => return,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub(crate) fn new(gateway: Arc<Gateway>, permit: OwnedSemaphorePermit) -> Self {
+        gateway.broker.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Self { gateway, _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gateway.broker.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves one connection from accept to its end.
+///
+/// What comes before the connection, and its end, are futures of their own in boxes: the task
+/// that waits for packets has no room for them.
+pub(crate) async fn serve(arrival: Box<Arrival>) {
+    let Some(mut connection) = Box::pin(arrive(arrival)).await else { return };
+    let close = connection.run().await;
+    Box::pin(connection.end(close)).await;
+}
+
+async fn arrive(arrival: Box<Arrival>) -> Option<Box<Connection>> {
+    let Arrival { stream, peer, place, handshake, shutdown } = *arrival;
+    let connection = tokio::select! {
+        established = establish(stream, peer, place, handshake) => established?,
+        () = shutdown.cancelled() => return None,
     };
     if shutdown.is_cancelled() {
         // Let in after everybody was told.
         connection.client.session.close(ReasonCode::ServerShuttingDown);
     }
-    let close = connection.run().await;
-    Box::pin(connection.end(close)).await;
+    Some(connection)
 }
 
 /// A connection that was let in; CONNACK is its first reply.
 async fn establish(
     stream: TcpStream,
     peer: SocketAddr,
-    gateway: Arc<Gateway>,
+    place: Place,
     handshakes: Handshakes,
 ) -> Option<Box<Connection>> {
-    let (stream, accepted, rest) = handshake::accept(stream, peer, &gateway, handshakes).await?;
+    let gateway = &place.gateway;
+    let (stream, accepted, rest) = handshake::accept(stream, peer, gateway, handshakes).await?;
     let Accepted { client, connack, will, keep_alive, expires_at } = accepted;
     let now = Instant::now();
     let deadlines = Deadlines {
         keep_alive: keep_alive.map(|keep_alive| keep_alive * 3 / 2),
         last_packet: now,
         expires_at,
-        stalled_since: None,
-        write_stall_timeout: gateway.limits.write_stall_timeout,
+        stalled_until: None,
     };
     let timer = Box::pin(sleep_until(deadlines.next().unwrap_or(now)));
     Some(Box::new(Connection {
         stream,
         peer,
+        place,
         client,
         will,
         partial: rest,
@@ -163,11 +193,14 @@ impl Connection {
         // What came behind CONNECT in one segment is handled first [MQTT-3.1.4-5].
         let pipelined = std::mem::take(&mut self.partial);
         let now = Instant::now();
-        let result = self.handle(pipelined, now).await;
+        let result = Box::pin(self.handle(pipelined, now)).await;
         self.client.batch.finish(&self.client.gateway.broker.metrics);
         if let Err(close) = result.and_then(|()| self.flush(now)) {
             return close;
         }
+        // Many devices say nothing for long after their CONNECT.
+        self.replies.shrink_to_fit();
+        self.unsent.shrink_to_fit();
         self.set_timer();
         loop {
             let ready = poll_fn(|cx| self.poll_ready(cx)).await;
@@ -248,7 +281,8 @@ impl Connection {
         }
         let mut joined = std::mem::take(&mut self.partial);
         joined.extend_from_slice(bytes);
-        self.handle(joined, now).await
+        // Boxed, so that the task has no room for it while it waits.
+        Box::pin(self.handle(joined, now)).await
     }
 
     /// Handles owned bytes and keeps what is no whole packet yet.
@@ -264,39 +298,55 @@ impl Connection {
 
     /// Handles the whole packets at the front of `bytes`. Returns how many bytes they took.
     async fn handle_all(&mut self, bytes: &[u8], now: Instant) -> Result<usize, Close> {
+        let mut used = 0;
+        loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let (taken, waits) = self.handle_some(rest, now)?;
+            used += taken;
+            let Some(waits) = waits else { return Ok(used) };
+            let (client, replies) = (&mut self.client, &mut self.replies);
+            Box::pin(publish::wait(client, waits, now, replies)).await?;
+            // Not `now`: a parser may have taken its time.
+            self.deadlines.last_packet = Instant::now();
+        }
+    }
+
+    /// Handles the whole packets at the front of `bytes` up to one that may have to wait. Returns
+    /// how many bytes they took, that one included.
+    fn handle_some<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        now: Instant,
+    ) -> Result<(usize, Option<Waits<'a>>), Close> {
         let limits = self.client.gateway.limits.packet;
         let mut used = 0;
         let mut publishes = 0;
-        let mut rest = bytes;
         let result = loop {
+            let rest = bytes.get(used..).unwrap_or_default();
             match decode(rest, self.client.version, &limits) {
                 Ok(Some((packet, taken))) => {
                     used += taken;
-                    rest = rest.get(taken..).unwrap_or_default();
-                    let handled = if let Packet::Publish(publish) = &packet {
+                    let handled = if let Packet::Publish(publish) = packet {
                         publishes += 1;
-                        match publish::handle(&mut self.client, publish, now, &mut self.replies) {
-                            Ok(Handled::Done) => Ok(()),
-                            Ok(Handled::Waits(parse)) => parse.await,
-                            Err(close) => Err(close),
-                        }
+                        publish::handle(&mut self.client, publish, now, &mut self.replies)
                     } else {
-                        self.handle_packet(&packet, now)
+                        self.handle_packet(&packet, now).map(|()| Handled::Done)
                     };
-                    if let Err(close) = handled {
-                        break Err(close);
+                    match handled {
+                        Ok(Handled::Done) => {}
+                        Ok(Handled::Waits(waits)) => break Ok(Some(waits)),
+                        Err(close) => break Err(close),
                     }
                 }
-                Ok(None) => break Ok(used),
+                Ok(None) => break Ok(None),
                 Err(error) => break Err(error.into()),
             }
         };
         if used > 0 {
-            // Not `now`: a parser may have taken its time.
-            self.deadlines.last_packet = if publishes > 0 { Instant::now() } else { now };
+            self.deadlines.last_packet = now;
         }
         self.client.gateway.broker.metrics.messages_received.add(publishes);
-        result
+        result.map(|waits| (used, waits))
     }
 
     /// Every packet but PUBLISH.
@@ -373,7 +423,7 @@ impl Connection {
                     let metrics = &self.client.gateway.broker.metrics;
                     metrics.bytes_sent.add(u64::try_from(written).unwrap_or(0));
                     self.sent += written;
-                    self.deadlines.stalled_since = None;
+                    self.deadlines.stalled_until = None;
                     if self.sent >= self.unsent.len() {
                         self.unsent.clear();
                         self.sent = 0;
@@ -382,7 +432,8 @@ impl Connection {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.deadlines.stalled_since.get_or_insert(now);
+                    let timeout = self.client.gateway.limits.write_stall_timeout;
+                    self.deadlines.stalled_until.get_or_insert(now + timeout);
                     return match self.client.session.must_close(self.client.generation) {
                         Some(reason_code) => Err(Close::new(reason_code, reason_code.name())),
                         None => Ok(()),
@@ -413,6 +464,7 @@ impl Connection {
             let _fits = Packet::Disconnect(packet).encode(self.client.version, &mut last);
         }
         farewell::say(self.stream, &last).await;
+        drop(self.place);
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Device {
     /// Its name, unique within its product.
     pub name: DeviceName,
     /// The product that it belongs to.
-    pub product: Box<str>,
+    pub product: Arc<str>,
     /// Given to parsers.
     pub attributes: Vec<(String, String)>,
     /// Whether it may connect.
@@ -114,9 +114,9 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Entries {
-    by_product: HashMap<Box<str>, HashMap<DeviceName, Arc<Device>>>,
+    by_product: HashMap<Arc<str>, HashMap<DeviceName, Arc<Device>>>,
     count: usize,
-    credentials: HashMap<(Box<str>, String), Credentials>,
+    credentials: HashMap<(Arc<str>, String), Credentials>,
 }
 
 struct Credentials {
@@ -188,13 +188,15 @@ impl Registry {
             }
         }
         let mut entries = self.entries.write();
-        let origin = entries
-            .by_product
-            .get(product)
-            .and_then(|devices| devices.get(&name))
-            .map_or(Origin::AutoCreated, |device| device.origin);
-        let device =
-            Arc::new(Device { name, product: product.into(), attributes, enabled: true, origin });
+        let known = entries.by_product.get_key_value(product);
+        let entry = known.and_then(|(_, devices)| devices.get(&name));
+        if entry.is_some_and(|device| !device.enabled) {
+            // Disabled since it was looked up.
+            return Err(NotAdmitted::Disabled(name));
+        }
+        let origin = entry.map_or(Origin::AutoCreated, |device| device.origin);
+        let product = known.map_or_else(|| product.into(), |(product, _)| Arc::clone(product));
+        let device = Arc::new(Device { name, product, attributes, enabled: true, origin });
         entries.insert(Arc::clone(&device), self.devices_max)?;
         Ok(device)
     }

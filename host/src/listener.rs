@@ -4,7 +4,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -12,9 +11,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connection;
+use crate::connection::{self, Arrival, Place};
 use crate::gateway::Gateway;
-use crate::metrics::Metrics;
 
 /// How long accepting pauses when there is no file descriptor or memory left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -48,14 +46,13 @@ pub(crate) async fn accept(
                     tracing::warn!(%peer, gateway = gateway.name, "connection refused: connections_max are open");
                     continue;
                 };
-                let gateway = Arc::clone(&gateway);
-                let shutdown = shutdown.clone();
-                tasks.spawn(async move {
-                    let _open = Open::new(&gateway);
-                    connection::serve(stream, peer, Arc::clone(&gateway), handshake, shutdown)
-                        .await;
-                    drop(place);
-                });
+                tasks.spawn(connection::serve(Box::new(Arrival {
+                    stream,
+                    peer,
+                    place: Place::new(Arc::clone(&gateway), place),
+                    handshake,
+                    shutdown: shutdown.clone(),
+                })));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: accepting again at once would spin.
@@ -77,23 +74,4 @@ async fn next(
     // A CONNACK must not wait for the acknowledgement of what was sent before it.
     stream.set_nodelay(true)?;
     Ok((stream, peer, handshake))
-}
-
-/// Counts a connection for as long as it lives.
-struct Open<'a> {
-    metrics: &'a Metrics,
-}
-
-impl<'a> Open<'a> {
-    fn new(gateway: &'a Gateway) -> Self {
-        let metrics = &gateway.broker.metrics;
-        metrics.connections.fetch_add(1, Ordering::Relaxed);
-        Self { metrics }
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -1,7 +1,7 @@
 //! PUBLISH: alias, permission, QoS state, parser, delivery, acknowledgement.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -40,8 +40,16 @@ impl Answer {
 pub(crate) enum Handled<'a> {
     /// It is done.
     Done,
-    /// A parser is asked. Boxed, so that a connection whose messages need none stays small.
-    Waits(Pin<Box<dyn Future<Output = Result<(), Close>> + Send + 'a>>),
+    /// It goes on with [`wait`].
+    Waits(Waits<'a>),
+}
+
+/// A PUBLISH that may have to wait for a parser.
+pub(crate) enum Waits<'a> {
+    /// The parser of this binding is asked.
+    ForParser { publish: Publish<'a>, message: MessageRef<'a>, binding: usize },
+    /// Its topic alias has to be resolved.
+    ForTopic(Publish<'a>),
 }
 
 /// Handles a PUBLISH; its acknowledgement is appended to `replies`.
@@ -49,13 +57,13 @@ pub(crate) enum Handled<'a> {
 /// # Errors
 /// [`Close`] for what ends the connection.
 pub(crate) fn handle<'a>(
-    client: &'a mut EstablishedClient,
-    publish: &'a Publish<'a>,
+    client: &mut EstablishedClient,
+    publish: Publish<'a>,
     now: Instant,
-    replies: &'a mut Vec<u8>,
+    replies: &mut Vec<u8>,
 ) -> Result<Handled<'a>, Close> {
     if publish.topic_alias().is_some() {
-        return Ok(Handled::Waits(Box::pin(with_alias(client, publish, now, replies))));
+        return Ok(Handled::Waits(Waits::ForTopic(publish)));
     }
     let Some(topic) = publish.topic else {
         return Err(Close::protocol("topic name is empty", "MQTT-4.7.3-1"));
@@ -63,9 +71,29 @@ pub(crate) fn handle<'a>(
     with_topic(client, publish, topic, publish.properties, now, replies)
 }
 
+/// The rest of a PUBLISH that could not be handled at once.
+///
+/// # Errors
+/// [`Close`] for what ends the connection.
+pub(crate) async fn wait(
+    client: &mut EstablishedClient,
+    waits: Waits<'_>,
+    now: Instant,
+    replies: &mut Vec<u8>,
+) -> Result<(), Close> {
+    match waits {
+        Waits::ForTopic(publish) => with_alias(client, publish, now, replies).await,
+        Waits::ForParser { publish, message, binding } => {
+            let answer = parse(client, &message, binding, now).await;
+            acknowledge(client, &publish, &answer, replies);
+            Ok(())
+        }
+    }
+}
+
 async fn with_alias(
     client: &mut EstablishedClient,
-    publish: &Publish<'_>,
+    publish: Publish<'_>,
     now: Instant,
     replies: &mut Vec<u8>,
 ) -> Result<(), Close> {
@@ -77,26 +105,28 @@ async fn with_alias(
     // The alias is this connection's alone [MQTT-3.3.2-7].
     let is_forwarded = |property: &Property<'_>| !matches!(property, Property::TopicAlias(_));
     let properties: PropertiesBuf = publish.properties.iter().filter(is_forwarded).collect();
-    match with_topic(client, publish, topic, properties.as_properties(), now, replies)? {
-        Handled::Done => Ok(()),
-        Handled::Waits(parse) => parse.await,
+    let handled = with_topic(client, publish, topic, properties.as_properties(), now, replies)?;
+    if let Handled::Waits(Waits::ForParser { publish, message, binding }) = handled {
+        let answer = parse(client, &message, binding, now).await;
+        acknowledge(client, &publish, &answer, replies);
     }
+    Ok(())
 }
 
 fn with_topic<'a>(
-    client: &'a mut EstablishedClient,
-    publish: &'a Publish<'a>,
+    client: &mut EstablishedClient,
+    publish: Publish<'a>,
     topic: TopicName<'a>,
     properties: Properties<'a>,
     now: Instant,
-    replies: &'a mut Vec<u8>,
+    replies: &mut Vec<u8>,
 ) -> Result<Handled<'a>, Close> {
-    check(client, publish, topic)?;
+    check(client, &publish, topic)?;
     if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce) {
         match client.session.received(packet_id) {
             Received::New => {}
             Received::Again => {
-                acknowledge(client, publish, &Answer::of(ReasonCode::Success), replies);
+                acknowledge(client, &publish, &Answer::of(ReasonCode::Success), replies);
                 return Ok(Handled::Done);
             }
             Received::TooMany => {
@@ -119,15 +149,11 @@ fn with_topic<'a>(
         tracing::debug!(device = %client.device.name, %topic, "may not publish");
         Answer::of(ReasonCode::NotAuthorized)
     } else if let Some(binding) = way.binding {
-        return Ok(Handled::Waits(Box::pin(async move {
-            let answer = parse(client, &message, binding, now).await;
-            acknowledge(client, publish, &answer, replies);
-            Ok(())
-        })));
+        return Ok(Handled::Waits(Waits::ForParser { publish, message, binding }));
     } else {
         Answer::delivered(deliver(client, message, &way))
     };
-    acknowledge(client, publish, &answer, replies);
+    acknowledge(client, &publish, &answer, replies);
     Ok(Handled::Done)
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn resolve(config: &Config, plugins: &Plugins) -> Result<Resolved, Ve
         let Some(verification) = verification else { continue };
         let resolved = Gateway {
             name: gateway.name.clone(),
-            product: gateway.product.clone(),
+            product: gateway.product.as_str().into(),
             verification,
             bindings,
             limits: gateway.limits,

@@ -1,7 +1,7 @@
 //! An MQTT session: what outlives a connection, and the mailbox of the connection that it has
 //! now. Everything of one session is behind one lock, which is never held over an await.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -142,8 +142,8 @@ struct State {
     has_ended: bool,
     outgoing: Outgoing,
     incoming: Incoming,
-    subscriptions: HashMap<Box<str>, SubscriptionOptions>,
-    will: Option<Will>,
+    subscriptions: BTreeMap<Box<str>, SubscriptionOptions>,
+    will: Option<Box<Will>>,
     /// What is scheduled for it in the table of sessions.
     deadlines: Vec<DeadlineKey>,
     device: Arc<Device>,
@@ -176,7 +176,7 @@ impl Session {
             has_ended: false,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
-            subscriptions: HashMap::new(),
+            subscriptions: BTreeMap::new(),
             will: None,
             deadlines: Vec::new(),
             device,
@@ -211,7 +211,7 @@ impl Session {
     }
 
     /// The connection is over. Returns `None` when the session has another one already.
-    pub(crate) fn detach(&self, generation: u64, will: Option<Will>) -> Option<Detached> {
+    pub(crate) fn detach(&self, generation: u64, will: Option<Box<Will>>) -> Option<Detached> {
         let mut state = self.state.lock();
         if state.generation != generation || state.client.is_none() {
             return None;
@@ -266,7 +266,7 @@ impl Session {
     }
 
     /// Takes the delayed will, if the session still has connection number `generation` behind it.
-    pub(crate) fn take_due_will(&self, generation: u64) -> Option<Will> {
+    pub(crate) fn take_due_will(&self, generation: u64) -> Option<Box<Will>> {
         let mut state = self.state.lock();
         if state.generation == generation && state.client.is_none() {
             state.will.take()
@@ -463,7 +463,7 @@ pub(crate) struct Detached {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) filters: Vec<Box<str>>,
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<Will>>,
     deadlines: Vec<DeadlineKey>,
 }
 

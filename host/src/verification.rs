@@ -69,7 +69,7 @@ fn open(gateway: &Gateway, client_id: &str) -> Admission {
     // Not kept: anybody could fill the registry.
     let device = Device {
         name,
-        product: gateway.product.as_str().into(),
+        product: Arc::clone(&gateway.product),
         attributes: Vec::new(),
         enabled: true,
         origin: Origin::AutoCreated,

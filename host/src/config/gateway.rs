@@ -274,7 +274,7 @@ pub(super) fn device_from_section(section: Section<'_>) -> Option<ImportedDevice
     section.finish();
     let device = Device {
         name: name?,
-        product: product.into_boxed_str(),
+        product: product.into(),
         attributes: Vec::new(),
         enabled: true,
         origin: Origin::Imported,

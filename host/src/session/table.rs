@@ -16,8 +16,8 @@ use crate::devices::Device;
 /// Client identifiers are unique within a product.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey {
-    pub(crate) product: Box<str>,
-    pub(crate) client_id: Box<str>,
+    pub(crate) product: Arc<str>,
+    pub(crate) client_id: Arc<str>,
 }
 
 /// When something is due, and a number that makes it unique.
