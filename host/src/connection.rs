@@ -98,6 +98,15 @@ impl Deadlines {
     }
 }
 
+/// How far the packets of one read are handled.
+#[derive(Default)]
+struct Read {
+    /// Bytes of them.
+    used: usize,
+    publishes: u64,
+    has_waited: bool,
+}
+
 /// What a poll found.
 struct Ready {
     read: Option<io::Result<(Scratch, usize)>>,
@@ -298,55 +307,53 @@ impl Connection {
 
     /// Handles the whole packets at the front of `bytes`. Returns how many bytes they took.
     async fn handle_all(&mut self, bytes: &[u8], now: Instant) -> Result<usize, Close> {
-        let mut used = 0;
-        loop {
-            let rest = bytes.get(used..).unwrap_or_default();
-            let (taken, waits) = self.handle_some(rest, now)?;
-            used += taken;
-            let Some(waits) = waits else { return Ok(used) };
-            let (client, replies) = (&mut self.client, &mut self.replies);
-            Box::pin(publish::wait(client, waits, now, replies)).await?;
-            // Not `now`: a parser may have taken its time.
-            self.deadlines.last_packet = Instant::now();
+        let mut read = Read::default();
+        let result = loop {
+            match self.handle_some(bytes, &mut read, now) {
+                Ok(None) => break Ok(read.used),
+                Ok(Some(waits)) => {
+                    read.has_waited = true;
+                    let (client, replies) = (&mut self.client, &mut self.replies);
+                    let waited = Box::pin(publish::wait(client, waits, now, replies)).await;
+                    if let Err(close) = waited {
+                        break Err(close);
+                    }
+                }
+                Err(close) => break Err(close),
+            }
+        };
+        if read.used > 0 {
+            // Not `now` after a parser: it may have taken its time.
+            self.deadlines.last_packet = if read.has_waited { Instant::now() } else { now };
         }
+        self.client.gateway.broker.metrics.messages_received.add(read.publishes);
+        result
     }
 
-    /// Handles the whole packets at the front of `bytes` up to one that may have to wait. Returns
-    /// how many bytes they took, that one included.
+    /// Handles whole packets up to one that may have to wait.
     fn handle_some<'a>(
         &mut self,
         bytes: &'a [u8],
+        read: &mut Read,
         now: Instant,
-    ) -> Result<(usize, Option<Waits<'a>>), Close> {
+    ) -> Result<Option<Waits<'a>>, Close> {
         let limits = self.client.gateway.limits.packet;
-        let mut used = 0;
-        let mut publishes = 0;
-        let result = loop {
-            let rest = bytes.get(used..).unwrap_or_default();
-            match decode(rest, self.client.version, &limits) {
-                Ok(Some((packet, taken))) => {
-                    used += taken;
-                    let handled = if let Packet::Publish(publish) = packet {
-                        publishes += 1;
-                        publish::handle(&mut self.client, publish, now, &mut self.replies)
-                    } else {
-                        self.handle_packet(&packet, now).map(|()| Handled::Done)
-                    };
-                    match handled {
-                        Ok(Handled::Done) => {}
-                        Ok(Handled::Waits(waits)) => break Ok(Some(waits)),
-                        Err(close) => break Err(close),
-                    }
-                }
-                Ok(None) => break Ok(None),
-                Err(error) => break Err(error.into()),
+        loop {
+            let rest = bytes.get(read.used..).unwrap_or_default();
+            let Some((packet, taken)) = decode(rest, self.client.version, &limits)? else {
+                return Ok(None);
+            };
+            read.used += taken;
+            let Packet::Publish(publish) = packet else {
+                self.handle_packet(&packet, now)?;
+                continue;
+            };
+            read.publishes += 1;
+            let handled = publish::handle(&mut self.client, publish, now, &mut self.replies)?;
+            if let Handled::Waits(waits) = handled {
+                return Ok(Some(waits));
             }
-        };
-        if used > 0 {
-            self.deadlines.last_packet = now;
         }
-        self.client.gateway.broker.metrics.messages_received.add(publishes);
-        result.map(|waits| (used, waits))
     }
 
     /// Every packet but PUBLISH.

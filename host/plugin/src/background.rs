@@ -9,10 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::thread::Thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinError, JoinHandle};
+use wasmtime::UpdateDeadline;
 
 /// How far the threads stand back (`nice`): with 10 a guest gets about a tenth of a core that
 /// the gateway wants for itself, and all of one that nobody wants.
@@ -33,7 +36,10 @@ pub(crate) enum Computing {
     /// No tick yet: nearly every call stays here.
     #[default]
     Briefly,
-    /// The CPU time of its thread at the first tick.
+    /// It let other tasks run at its first tick; few calls see another one.
+    Yielded,
+    /// The CPU time of its thread at the tick after that. It does not yield until the next one,
+    /// so that the time which the thread computes from here on is its own.
     Since(Duration),
     /// It goes on in the background.
     Long,
@@ -44,19 +50,25 @@ impl Computing {
         matches!(self, Self::Long)
     }
 
-    /// A tick falls into the call, which then yields.
-    pub(crate) fn tick(&mut self) {
-        let now = cpu_time();
+    /// A tick falls into the call. Says whether it yields; the next tick is looked at again.
+    pub(crate) fn tick(&mut self) -> UpdateDeadline {
         match *self {
-            Self::Briefly => *self = Self::Since(now),
-            Self::Since(first) if now.saturating_sub(first) >= LONG_CPU => {
+            Self::Briefly => *self = Self::Yielded,
+            Self::Yielded => {
+                *self = Self::Since(cpu_time());
+                return UpdateDeadline::Continue(1);
+            }
+            Self::Since(first) if cpu_time().saturating_sub(first) < LONG_CPU => {
+                return UpdateDeadline::Continue(1);
+            }
+            Self::Since(_) => {
                 *self = Self::Long;
                 COMPUTES.set(true);
             }
-            Self::Since(_) => {}
             // The kernel would let this thread use up its slice of milliseconds first.
             Self::Long => std::thread::yield_now(),
         }
+        UpdateDeadline::Yield(1)
     }
 }
 
@@ -77,6 +89,12 @@ struct Threads {
     runtime: Option<Runtime>,
     /// Calls that went on here.
     calls: AtomicUsize,
+    /// Whether a guest ran since the ticker looked last. Set and not counted, so that calls on
+    /// several cores do not write to one place.
+    has_run: AtomicBool,
+    /// The ticker, and whether it rests.
+    ticker: Mutex<Option<Thread>>,
+    rests: AtomicBool,
 }
 
 impl Drop for Threads {
@@ -99,14 +117,46 @@ impl Background {
             // Clocks and time-outs of guests; there is no network here.
             .enable_time()
             .build()?;
-        let handle = runtime.handle().clone();
-        Ok(Self {
-            threads: Arc::new(Threads {
-                handle,
-                runtime: Some(runtime),
-                calls: AtomicUsize::new(0),
-            }),
-        })
+        let threads = Threads {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+            calls: AtomicUsize::new(0),
+            has_run: AtomicBool::new(false),
+            ticker: Mutex::new(None),
+            rests: AtomicBool::new(false),
+        };
+        Ok(Self { threads: Arc::new(threads) })
+    }
+
+    /// Notes that a guest is about to run, so that the ticker ticks.
+    fn note_running(&self) {
+        let threads = &*self.threads;
+        if threads.has_run.load(Ordering::SeqCst) {
+            return;
+        }
+        threads.has_run.store(true, Ordering::SeqCst);
+        if threads.rests.load(Ordering::SeqCst)
+            && let Some(ticker) = &*threads.ticker.lock()
+        {
+            ticker.unpark();
+        }
+    }
+
+    /// Whether a guest ran since this was asked last.
+    pub(crate) fn take_has_run(&self) -> bool {
+        self.threads.has_run.swap(false, Ordering::SeqCst)
+    }
+
+    /// Parks the ticker, which calls this, until a guest runs, at most for `max`.
+    pub(crate) fn rest_until_a_guest_runs(&self, max: Duration) {
+        let threads = &*self.threads;
+        threads.ticker.lock().get_or_insert_with(std::thread::current);
+        threads.rests.store(true, Ordering::SeqCst);
+        // A guest that began to run before it could see that the ticker rests is seen here.
+        if !threads.has_run.load(Ordering::SeqCst) {
+            std::thread::park_timeout(max);
+        }
+        threads.rests.store(false, Ordering::SeqCst);
     }
 
     /// Whether guests compute here.
@@ -131,6 +181,7 @@ impl Background {
 
     fn spawn<T: Send + 'static>(&self, call: BoxedCall<T>) -> JoinHandle<T> {
         self.threads.calls.fetch_add(1, Ordering::Relaxed);
+        self.note_running();
         self.threads.handle.spawn(call)
     }
 }
@@ -166,7 +217,9 @@ impl<T: Send + 'static> Future for Call<'_, T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let background = self.background;
         if let Place::Here(call) = &mut self.place {
+            background.note_running();
             COMPUTES.set(false);
             if let Poll::Ready(answer) = call.as_mut().poll(cx) {
                 return Poll::Ready(Ok(answer));
@@ -216,15 +269,17 @@ mod tests {
         while cpu_time() - first < time {}
     }
 
-    /// A guest with a tick before and after `between`, which yields at each; then it tells the
-    /// thread that it ended in.
+    /// A guest with two ticks before `between` and one after it; then it tells the thread that it ended in.
     async fn guest(between: impl Fn() + Send) -> String {
         let mut computing = Computing::default();
-        computing.tick();
-        tokio::task::yield_now().await;
-        between();
-        computing.tick();
-        tokio::task::yield_now().await;
+        for tick in 1..=3 {
+            if tick == 3 {
+                between();
+            }
+            if matches!(computing.tick(), UpdateDeadline::Yield(_)) {
+                tokio::task::yield_now().await;
+            }
+        }
         thread_name()
     }
 
@@ -250,6 +305,42 @@ mod tests {
         let ended_in = background.call(&are_long, guest(wait)).await;
         assert_eq!(ended_in.unwrap(), here);
         assert!(!are_long.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn what_other_tasks_compute_is_not_the_guests() {
+        let background = Background::start().unwrap();
+        let are_long = AtomicBool::new(false);
+        let others = async {
+            for _ in 0..10 {
+                compute(LONG_CPU * 2);
+                tokio::task::yield_now().await;
+            }
+        };
+        let here = thread_name();
+        let call = background.call(&are_long, guest(|| {}));
+        // One task, so that the two are polled in turn in this thread.
+        let (ended_in, ()) = tokio::join!(call, others);
+        assert_eq!(ended_in.unwrap(), here);
+    }
+
+    #[test]
+    fn a_ticker_that_rests_goes_on_when_a_call_begins_in_the_background() {
+        let background = Background::start().unwrap();
+        let ticker = background.clone();
+        let begin = Instant::now();
+        let rests = std::thread::spawn(move || {
+            while !ticker.take_has_run() {
+                ticker.rest_until_a_guest_runs(Duration::from_mins(1));
+            }
+        });
+        while !background.threads.rests.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        let are_long = AtomicBool::new(true);
+        drop(background.call(&are_long, async {}));
+        rests.join().unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(30), "it rested on");
     }
 
     #[tokio::test]

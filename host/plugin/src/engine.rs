@@ -1,9 +1,7 @@
 //! The WebAssembly engine: one for the process, every number explained, and a ticker that lets
 //! a guest that computes be interrupted.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::Linker;
@@ -18,7 +16,7 @@ use crate::instance::GuestState;
 use crate::limits::Limits;
 
 /// How often the epoch is counted up while guests run. A guest that computes on
-/// yields at its first tick and goes on in the background at its second, so this is what it may
+/// yields at its first tick and goes on in the background at its third, so this is about what it may
 /// add to the latency of everything else.
 const TICK: Duration = Duration::from_micros(500);
 
@@ -30,7 +28,8 @@ const BUSY_TICKS: u32 = 5_000;
 #[cfg(target_os = "linux")]
 const TIMER_SLACK_NS: u64 = 1;
 
-/// Ticks without a call after which the ticker rests: 50 ms, so that it is woken by few calls.
+/// Ticks without a running guest after which the ticker rests: 20 to 50 ms, so that it is woken
+/// by few calls.
 const TICKS_UNTIL_REST: u32 = 100;
 
 /// How long the ticker rests before it looks whether the engine is still there.
@@ -78,26 +77,7 @@ pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Arc<Linker<GuestState>>,
     pooling: bool,
-    ticker: Arc<Ticker>,
     pub(crate) background: Background,
-}
-
-/// Counts the engine's epoch up while guests run, in a thread of its own.
-struct Ticker {
-    thread: OnceLock<Thread>,
-    running: AtomicUsize,
-    calls: AtomicU64,
-    rests: AtomicBool,
-    background: Background,
-}
-
-/// A call that runs, for as long as this lives.
-pub(crate) struct Running<'a>(&'a Ticker);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -126,21 +106,8 @@ impl Engine {
             .map_err(|error| EngineError(format!("{error:#}")))?;
         let failed = |error: std::io::Error| EngineError(error.to_string());
         let background = Background::start().map_err(failed)?;
-        let ticker = Ticker::start(&wasmtime, background.clone()).map_err(failed)?;
-        Ok(Self { wasmtime, linker: Arc::new(linker), pooling, ticker, background })
-    }
-
-    /// Notes a call, so that the epoch goes on while it runs.
-    pub(crate) fn begin_call(&self) -> Running<'_> {
-        let ticker = &*self.ticker;
-        ticker.running.fetch_add(1, Ordering::SeqCst);
-        ticker.calls.fetch_add(1, Ordering::Relaxed);
-        if ticker.rests.load(Ordering::SeqCst)
-            && let Some(thread) = ticker.thread.get()
-        {
-            thread.unpark();
-        }
-        Running(ticker)
+        start_ticker(&wasmtime, background.clone()).map_err(failed)?;
+        Ok(Self { wasmtime, linker: Arc::new(linker), pooling, background })
     }
 
     /// Whether instances come from a pool that was laid out at start.
@@ -204,47 +171,26 @@ fn pooling() -> PoolingAllocationConfig {
     pooling
 }
 
-impl Ticker {
-    fn start(engine: &wasmtime::Engine, background: Background) -> std::io::Result<Arc<Self>> {
-        let ticker = Arc::new(Self {
-            thread: OnceLock::new(),
-            running: AtomicUsize::new(0),
-            calls: AtomicU64::new(0),
-            rests: AtomicBool::new(false),
-            background,
-        });
-        let (own, engine) = (Arc::clone(&ticker), engine.weak());
-        let name = "guest-ticker".to_owned();
-        let thread = std::thread::Builder::new().name(name).spawn(move || own.tick(&engine))?;
-        ticker.thread.get_or_init(|| thread.thread().clone());
-        Ok(ticker)
-    }
+/// Counts the engine's epoch up while guests run, in a thread of its own, until the engine is gone.
+fn start_ticker(engine: &wasmtime::Engine, background: Background) -> std::io::Result<()> {
+    let engine = engine.weak();
+    let thread = std::thread::Builder::new().name("guest-ticker".to_owned());
+    thread.spawn(move || tick(&engine, &background)).map(drop)
+}
 
-    /// Until the engine is gone.
-    fn tick(&self, engine: &EngineWeak) {
-        be_punctual();
-        let (mut seen, mut idle_ticks, mut busy_ticks) = (0, 0, 0_u32);
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            let calls = self.calls.load(Ordering::Relaxed);
-            idle_ticks = if calls == seen { idle_ticks + 1 } else { 0 };
-            seen = calls;
-            if idle_ticks < TICKS_UNTIL_REST || self.running.load(Ordering::Relaxed) > 0 {
-                busy_ticks = match self.background.is_busy() {
-                    true => BUSY_TICKS,
-                    false => busy_ticks.saturating_sub(1),
-                };
-                std::thread::sleep(if busy_ticks > 0 { BUSY_TICK } else { TICK });
-                continue;
-            }
-            self.rests.store(true, Ordering::SeqCst);
-            // A call that began before it could see that the ticker rests is seen here.
-            if self.running.load(Ordering::SeqCst) == 0 {
-                std::thread::park_timeout(REST);
-            }
-            self.rests.store(false, Ordering::SeqCst);
-            idle_ticks = 0;
+fn tick(engine: &EngineWeak, background: &Background) {
+    be_punctual();
+    let (mut ticks, mut busy_ticks) = (0_u32, 0_u32);
+    while let Some(engine) = engine.upgrade() {
+        engine.increment_epoch();
+        drop(engine);
+        let is_busy = background.is_busy();
+        busy_ticks = if is_busy { BUSY_TICKS } else { busy_ticks.saturating_sub(1) };
+        ticks = (ticks + 1) % TICKS_UNTIL_REST;
+        if ticks != 0 || is_busy || background.take_has_run() {
+            std::thread::sleep(if busy_ticks > 0 { BUSY_TICK } else { TICK });
+        } else {
+            background.rest_until_a_guest_runs(REST);
         }
     }
 }

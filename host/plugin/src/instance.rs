@@ -1,9 +1,10 @@
 //! One instance of a component: its store, what the host keeps for it, and its limits.
 
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use wasmtime::component::{InstancePre, ResourceTable};
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::background::Computing;
@@ -116,6 +117,8 @@ pub(crate) struct Instance {
     pub(crate) store: Store<GuestState>,
     pub(crate) export: Export,
     pub(crate) calls: u32,
+    /// Where it was called last: its memory is in that core's cache.
+    pub(crate) thread: Option<ThreadId>,
 }
 
 /// The export that the instance was started for.
@@ -148,10 +151,7 @@ impl Instance {
         store.set_hostcall_fuel(shared.limits.output_bytes_max);
         // A guest that still computes at a tick lets other tasks run; the time-out around the call
         // ends it there when its deadline is over.
-        store.epoch_deadline_callback(|mut store| {
-            store.data_mut().computing.tick();
-            Ok(UpdateDeadline::Yield(1))
-        });
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().computing.tick()));
         store.set_epoch_deadline(1);
         let output_bytes_max = shared.limits.output_bytes_max;
         let instance = pre
@@ -170,7 +170,7 @@ impl Instance {
             (Role::Verifier, None, _) => return Err(CallError::NotExported("on-connect")),
             (Role::Parser, _, None) => return Err(CallError::NotExported("on-publish")),
         };
-        Ok(Self { store, export, calls: 0 })
+        Ok(Self { store, export, calls: 0, thread: None })
     }
 
     /// Before each call: the epoch went on while the instance rested.

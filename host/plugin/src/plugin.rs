@@ -143,7 +143,6 @@ impl Plugin {
         let deadline = self.shared.limits.deadline;
         let plugin = Arc::clone(self);
         let first = self.engine.background.call(&self.are_long, async move {
-            let _running = plugin.engine.begin_call();
             let instance = plugin.new_instance(role).await?;
             plugin.pool(role).give_back(instance);
             Ok(())
@@ -240,7 +239,6 @@ impl Plugin {
 
     /// Puts a question to an instance, one that rests or a new one.
     async fn ask<A: Ask>(self: Arc<Self>, role: Role, ask: A) -> Result<A::Answer, CallError> {
-        let _running = self.engine.begin_call();
         let pool = self.pool(role);
         let _permit = pool.acquire().await?;
         let mut instance = match pool.take() {
@@ -277,6 +275,9 @@ impl Plugin {
     }
 }
 
+/// Resting instances among which one of this thread is looked for.
+const LOOKED_AT_MAX: usize = 16;
+
 /// Instances that may exist at a time, and those that rest.
 struct Pool {
     permits: Semaphore,
@@ -312,13 +313,20 @@ impl Pool {
         self.permits.acquire().await.map_err(|closed| CallError::Engine(closed.to_string()))
     }
 
+    /// An instance that rests; one that this thread called last, where there is one: otherwise
+    /// the instances' memory wanders between the caches of the cores with every call.
     fn take(&self) -> Option<Instance> {
-        self.idle.lock().pop()
+        let here = Some(std::thread::current().id());
+        let mut idle = self.idle.lock();
+        let last = idle.len().checked_sub(1)?;
+        let back = idle.iter().rev().take(LOOKED_AT_MAX).position(|one| one.thread == here);
+        Some(idle.swap_remove(last.saturating_sub(back.unwrap_or(0))))
     }
 
     /// Keeps an instance that answered, unless it has served its calls. At most as many rest as
     /// there are permits.
-    fn give_back(&self, instance: Instance) {
+    fn give_back(&self, mut instance: Instance) {
+        instance.thread = Some(std::thread::current().id());
         if instance.calls < self.calls_max {
             self.idle.lock().push(instance);
         }
