@@ -237,7 +237,7 @@ fn attach(
         client,
         clean_start: connect.clean_start,
         expiry_seconds,
-        limits: gateway.limits.session,
+        limits: Arc::clone(&gateway.limits.session),
     };
     gateway
         .broker

@@ -309,17 +309,17 @@ impl Connection {
     async fn handle_all(&mut self, bytes: &[u8], now: Instant) -> Result<usize, Close> {
         let mut read = Read::default();
         let result = loop {
-            match self.handle_some(bytes, &mut read, now) {
+            // Boxed, and before it waits, so that the task has no room for the message.
+            let wait = match self.handle_some(bytes, &mut read, now) {
                 Ok(None) => break Ok(read.used),
                 Ok(Some(waits)) => {
-                    read.has_waited = true;
-                    let (client, replies) = (&mut self.client, &mut self.replies);
-                    let waited = Box::pin(publish::wait(client, waits, now, replies)).await;
-                    if let Err(close) = waited {
-                        break Err(close);
-                    }
+                    Box::pin(publish::wait(&mut self.client, waits, now, &mut self.replies))
                 }
                 Err(close) => break Err(close),
+            };
+            read.has_waited = true;
+            if let Err(close) = wait.await {
+                break Err(close);
             }
         };
         if read.used > 0 {

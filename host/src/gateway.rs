@@ -62,7 +62,7 @@ pub(crate) enum OnError {
 }
 
 /// Bounds of a gateway's connections.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct GatewayLimits {
     /// Connections at a time, on all listeners.
     pub(crate) connections_max: usize,
@@ -85,7 +85,7 @@ pub(crate) struct GatewayLimits {
     pub(crate) session_expiry_max: u32,
     /// Time in which a peer must take some of what is sent to it.
     pub(crate) write_stall_timeout: Duration,
-    pub(crate) session: SessionLimits,
+    pub(crate) session: Arc<SessionLimits>,
 }
 
 impl Gateway {

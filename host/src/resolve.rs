@@ -55,7 +55,7 @@ pub(crate) fn resolve(config: &Config, plugins: &Plugins) -> Result<Resolved, Ve
             product: gateway.product.as_str().into(),
             verification,
             bindings,
-            limits: gateway.limits,
+            limits: gateway.limits.clone(),
             sys_readers: gateway.sys_readers.clone(),
             broker: Arc::clone(&broker),
             connection_ids: Arc::clone(&connection_ids),

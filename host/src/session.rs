@@ -127,7 +127,7 @@ pub(crate) enum Mail {
 /// A session.
 pub(crate) struct Session {
     pub(crate) key: SessionKey,
-    limits: SessionLimits,
+    limits: Arc<SessionLimits>,
     state: Mutex<State>,
 }
 
@@ -166,7 +166,7 @@ impl State {
 }
 
 impl Session {
-    fn new(key: SessionKey, limits: SessionLimits, device: Arc<Device>) -> Self {
+    fn new(key: SessionKey, limits: Arc<SessionLimits>, device: Arc<Device>) -> Self {
         let state = State {
             generation: 0,
             client: None,

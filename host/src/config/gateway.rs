@@ -1,6 +1,7 @@
 //! `[[gateway]]`, its bindings and limits, and `[[device]]`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portreeve_mqtt::{Limits as PacketLimits, TopicFilter, TopicName};
@@ -183,14 +184,14 @@ impl Default for GatewayLimits {
             keep_alive_max: 0,
             session_expiry_max: 7 * 24 * 3600,
             write_stall_timeout: Duration::from_secs(60),
-            session: SessionLimits {
+            session: Arc::new(SessionLimits {
                 mailbox_bytes_max: 1 << 20,
                 queued_messages_max: 1_000,
                 queued_bytes_max: 16 << 20,
                 in_flight_max: 1_024,
                 queue_policy: QueuePolicy::DropOldest,
                 subscriptions_max: 1_000,
-            },
+            }),
         }
     }
 }
@@ -231,23 +232,20 @@ impl GatewayLimits {
             &mut self.write_stall_timeout,
             Duration::from_secs(1),
         );
-        section.bytes_into("mailbox_bytes_max", &mut self.session.mailbox_bytes_max, BUFFER_BYTES);
+        let session = Arc::make_mut(&mut self.session);
+        section.bytes_into("mailbox_bytes_max", &mut session.mailbox_bytes_max, BUFFER_BYTES);
         section.integer_into(
             "queued_messages_max",
-            &mut self.session.queued_messages_max,
+            &mut session.queued_messages_max,
             0..=10_000_000,
         );
-        section.bytes_into("queued_bytes_max", &mut self.session.queued_bytes_max, BUFFER_BYTES);
-        section.integer_into("in_flight_max", &mut self.session.in_flight_max, 1..=65_535);
-        section.integer_into(
-            "subscriptions_max",
-            &mut self.session.subscriptions_max,
-            1..=10_000_000,
-        );
+        section.bytes_into("queued_bytes_max", &mut session.queued_bytes_max, BUFFER_BYTES);
+        section.integer_into("in_flight_max", &mut session.in_flight_max, 1..=65_535);
+        section.integer_into("subscriptions_max", &mut session.subscriptions_max, 1..=10_000_000);
         let policies =
             [("drop-oldest", QueuePolicy::DropOldest), ("drop-newest", QueuePolicy::DropNewest)];
         if let Some(policy) = section.choice("queue_policy", &policies) {
-            self.session.queue_policy = policy;
+            session.queue_policy = policy;
         }
         section.finish();
     }

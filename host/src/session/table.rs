@@ -60,7 +60,7 @@ pub(crate) struct Wanted {
     pub(crate) client: Client,
     pub(crate) clean_start: bool,
     pub(crate) expiry_seconds: u32,
-    pub(crate) limits: SessionLimits,
+    pub(crate) limits: Arc<SessionLimits>,
 }
 
 /// A connection's place in its session.
