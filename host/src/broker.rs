@@ -1,29 +1,38 @@
 //! What all gateways of the process share, and the delivery of a message: the publisher's task
 //! puts it into the receivers' mailboxes itself.
+//!
+//! A message that has to survive a restart is planned first ([`Broker::plan`]): everybody who gets
+//! it is noted, with what the store has to have, and it is delivered when the store has it.
 
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use portreeve_mqtt::{QoS, TopicFilter};
+use portreeve_store::{Changes, Store};
 use tokio::time::Instant;
 
 use crate::devices::Registry;
-use crate::message::{Encodings, MessageRef};
+use crate::message::{Encodings, Message, MessageRef};
 use crate::metrics::Metrics;
 use crate::permissions::Permissions;
-use crate::session::{Delivered, Delivery, Due, Ended, Session, Sessions, Terms, Will, ends_at};
-use crate::topics::{Receiver, Route, SharedGroup, Topics};
+use crate::records::{Moment, StoredBytes};
+use crate::session::{
+    Delivered, Delivery, Due, Ended, Parting, Pumped, Session, Sessions, Terms, Will, ends_at,
+};
+use crate::topics::{Kept, Receiver, Route, Topics};
 
-/// Topics, sessions, devices and counters.
+/// Topics, sessions, devices, counters, and where all of it is stored.
 pub(crate) struct Broker {
     pub(crate) topics: Topics,
     pub(crate) sessions: Sessions,
     pub(crate) registry: Registry,
     pub(crate) metrics: Metrics,
+    /// `None` where nothing survives the process.
+    pub(crate) store: Option<Arc<Store>>,
 }
 
-/// What a connection does in one go: woken and counted once at its end. One that publishes
+/// What a connection does in one go: woken, counted and noted once at its end. One that publishes
 /// nothing has no room for it.
 #[derive(Debug, Default)]
 pub(crate) struct Batch(Option<Box<Deliveries>>);
@@ -33,6 +42,8 @@ struct Deliveries {
     encodings: Encodings,
     wakers: Vec<Waker>,
     counts: Counts,
+    /// What is over, whether it is stored or not.
+    over: Changes,
 }
 
 #[derive(Debug, Default)]
@@ -41,20 +52,60 @@ struct Counts {
     dropped_mailbox: u64,
     dropped_queue: u64,
     dropped_too_large: u64,
+    expired: u64,
+}
+
+/// A message that is to be stored, and everybody who gets it then.
+pub(crate) struct Plan {
+    message: Arc<Message>,
+    retain: bool,
+    receivers: Vec<Planned>,
+}
+
+struct Planned {
+    session: Arc<Session>,
+    qos: QoS,
+    retain: bool,
+    identifiers: Box<[u32]>,
+    /// Its number in a session that is stored, otherwise 0.
+    entry: u64,
+    share: Option<Arc<str>>,
 }
 
 impl Batch {
-    /// Wakes the owners of mailboxes that are no longer empty and adds the counts up.
-    pub(crate) fn finish(&mut self, metrics: &Metrics) {
+    /// Wakes the owners of mailboxes that are no longer empty, adds the counts up, and hands over
+    /// what the store need not be waited for.
+    pub(crate) fn finish(&mut self, broker: &Broker) {
         let Some(deliveries) = &mut self.0 else { return };
         for waker in deliveries.wakers.drain(..) {
             waker.wake();
         }
+        if let Some(store) = broker.store.as_ref().filter(|_| !deliveries.over.is_empty()) {
+            store.note(std::mem::take(&mut deliveries.over));
+        }
         let counts = std::mem::take(&mut deliveries.counts);
+        let metrics = &broker.metrics;
         metrics.messages_delivered.add(counts.delivered);
         metrics.messages_dropped_mailbox.add(counts.dropped_mailbox);
         metrics.messages_dropped_queue.add(counts.dropped_queue);
         metrics.messages_dropped_too_large.add(counts.dropped_too_large);
+        metrics.messages_expired.add(counts.expired);
+    }
+
+    /// Hands `changes` over at the end of the batch.
+    pub(crate) fn note(&mut self, changes: Changes) {
+        if !changes.is_empty() {
+            self.0.get_or_insert_default().over.append(changes);
+        }
+    }
+
+    /// Counts what a session did not send after all.
+    pub(crate) fn count(&mut self, pumped: Pumped) {
+        if pumped != Pumped::default() {
+            let counts = &mut self.0.get_or_insert_default().counts;
+            counts.expired += pumped.expired;
+            counts.dropped_too_large += pumped.too_large;
+        }
     }
 }
 
@@ -70,7 +121,71 @@ impl Counts {
     }
 }
 
+impl Planned {
+    fn of(receiver: &Receiver, message: &MessageRef<'_>, share: Option<&Arc<str>>) -> Self {
+        let terms = terms(receiver, message, share);
+        let session = Arc::clone(&receiver.session);
+        let is_stored = terms.qos != QoS::AtMostOnce && session.is_stored();
+        let entry = if is_stored { session.next_entry() } else { 0 };
+        Self {
+            session,
+            qos: terms.qos,
+            retain: terms.retain,
+            identifiers: terms.identifiers.into(),
+            entry,
+            share: share.map(Arc::clone),
+        }
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            qos: self.qos,
+            retain: self.retain,
+            identifiers: &self.identifiers,
+            entry: self.entry,
+            share: self.share.as_ref(),
+        }
+    }
+}
+
+impl Plan {
+    /// Whether anybody subscribes to it.
+    pub(crate) fn is_received(&self) -> bool {
+        !self.receivers.is_empty()
+    }
+
+    /// What the store has to have of it.
+    fn store(&self, store: &Arc<Store>, changes: &mut Changes) {
+        let keeps = self.retain && !self.message.payload().is_empty();
+        let stored = || self.receivers.iter().filter(|receiver| receiver.entry != 0);
+        let entries = stored().count() + usize::from(keeps);
+        if self.retain && !keeps {
+            changes.unretain(self.message.topic());
+        }
+        if entries == 0 {
+            return;
+        }
+        let moment = Moment::at(Instant::now());
+        let bytes = StoredBytes::of(&self.message, entries, store, changes, moment);
+        for receiver in stored() {
+            receiver.session.enqueue_in_store(&receiver.terms(), &bytes, changes);
+        }
+        if keeps {
+            changes.retain(self.message.topic(), bytes.body());
+        }
+    }
+}
+
 impl Broker {
+    /// Whether a message must not be delivered or acknowledged before the store has it.
+    pub(crate) fn must_store(&self, message: &MessageRef<'_>, route: &Route) -> bool {
+        self.store.is_some()
+            && (message.retain
+                || message.qos != QoS::AtMostOnce
+                    && (route.receivers.iter().any(is_stored)
+                        || route.shared.iter().any(|group| group.is_stored())))
+    }
+
     /// Delivers a message to the receivers of its topic and keeps it if it is to be retained.
     /// Returns whether anybody subscribes to it.
     pub(crate) fn publish(
@@ -81,42 +196,98 @@ impl Broker {
         batch: &mut Batch,
     ) -> bool {
         if message.retain {
-            self.retain(&message);
+            self.retain(&Arc::new(message.to_message()), 0);
         }
-        let Deliveries { encodings, wakers, counts } = &mut **batch.0.get_or_insert_default();
+        let Deliveries { encodings, wakers, counts, .. } = &mut **batch.0.get_or_insert_default();
         encodings.reset();
         let mut delivery = Delivery { message, encodings, kept: None, wakers };
         let mut is_received = false;
         for receiver in &route.receivers {
-            let is_own = publisher.is_some_and(|own| Arc::ptr_eq(own, &receiver.session));
-            if receiver.no_local && is_own {
+            if is_own(receiver, publisher) {
                 continue;
             }
             is_received = true;
-            counts.count(deliver(receiver, &mut delivery));
+            let terms = terms(receiver, &delivery.message, None);
+            counts.count(receiver.session.deliver(&mut delivery, &terms));
         }
         for group in &route.shared {
             is_received = true;
-            counts.count(deliver_to_one(group, &mut delivery));
+            let Some(receiver) = group.choose(message.qos) else { continue };
+            let terms = terms(receiver, &delivery.message, Some(&group.filter));
+            counts.count(receiver.session.deliver(&mut delivery, &terms));
         }
         is_received
     }
 
-    /// Publishes a message that no connection's route cache knows.
+    /// Notes who gets a message. What has to be stored before is added to `changes`.
+    pub(crate) fn plan(
+        &self,
+        message: &MessageRef<'_>,
+        publisher: Option<&Arc<Session>>,
+        route: &Route,
+        changes: &mut Changes,
+    ) -> Plan {
+        let receives = |receiver: &&Receiver| !is_own(receiver, publisher);
+        let plain = route.receivers.iter().filter(receives);
+        let plain = plain.map(|receiver| Planned::of(receiver, message, None));
+        let shared = route.shared.iter().filter_map(|group| {
+            let receiver = group.choose(message.qos)?;
+            Some(Planned::of(receiver, message, Some(&group.filter)))
+        });
+        let receivers = plain.chain(shared).collect();
+        let plan =
+            Plan { message: Arc::new(message.to_message()), retain: message.retain, receivers };
+        if let Some(store) = &self.store {
+            plan.store(store, changes);
+        }
+        plan
+    }
+
+    /// Delivers what was planned. `order` is its place among what was stored.
+    pub(crate) fn carry_out(&self, plan: Plan, order: u64, now: Instant, batch: &mut Batch) {
+        let Plan { message, retain, receivers } = plan;
+        if retain {
+            self.retain(&message, order);
+        }
+        let properties = message.properties_at(now);
+        let Some(borrowed) = message.borrowed(retain, &properties) else { return };
+        let Deliveries { encodings, wakers, counts, .. } = &mut **batch.0.get_or_insert_default();
+        encodings.reset();
+        let kept = Some(Arc::clone(&message));
+        let mut delivery = Delivery { message: borrowed, encodings, kept, wakers };
+        for receiver in &receivers {
+            counts.count(receiver.session.deliver(&mut delivery, &receiver.terms()));
+        }
+    }
+
+    /// Publishes a message of the gateway's own that need not survive a restart.
     pub(crate) fn publish_uncached(&self, message: MessageRef<'_>) {
         let (_, route) = self.topics.route(message.topic.as_str());
         let mut batch = Batch::default();
         self.publish(message, None, &route, &mut batch);
-        batch.finish(&self.metrics);
+        batch.finish(self);
     }
 
     /// An empty payload removes what was retained [MQTT-3.3.1-6].
-    fn retain(&self, message: &MessageRef<'_>) {
-        if message.payload.is_empty() {
-            self.topics.remove_retained(message.topic.as_str());
-        } else if !self.topics.retain(Arc::new(message.to_message()), Instant::now()) {
-            self.metrics.messages_dropped_queue.add(1);
-            tracing::debug!(topic = %message.topic, "not retained: a limit of retained messages is reached");
+    fn retain(&self, message: &Arc<Message>, order: u64) {
+        if message.payload().is_empty() {
+            self.topics.remove_retained(message.topic());
+            return;
+        }
+        let retention = self.topics.retain(Arc::clone(message), order, Instant::now());
+        let mut over = Changes::default();
+        if retention.kept == Kept::NoRoom {
+            self.metrics.retained_refused.add(1);
+            tracing::debug!(
+                topic = message.topic(),
+                "not retained: a limit of retained messages is reached"
+            );
+            over.retained_over(message.topic());
+        }
+        self.metrics.messages_expired.add(u64::try_from(retention.expired.len()).unwrap_or(0));
+        retention.expired.iter().for_each(|topic| over.retained_over(topic));
+        if let Some(store) = &self.store {
+            store.note(over);
         }
     }
 
@@ -128,25 +299,26 @@ impl Broker {
         will: Option<Box<Will>>,
         now: Instant,
     ) {
-        let Some(detached) = session.detach(generation, will.clone()) else {
+        let publish = |will: &Will| self.publish_will(will, session, Changes::default(), now);
+        let Some(detached) = session.detach(generation, will.clone(), Parting::ForGood, now) else {
             // Another connection has the session now. A will without delay is still due.
             if let Some(will) = will.filter(|will| will.delay.is_zero()) {
-                self.publish_will(&will, now);
+                publish(&will);
             }
             return;
         };
         if detached.has_ended || detached.expiry_seconds == 0 {
             let ended = self.sessions.end(session, generation);
             if let Some(will) = will {
-                self.publish_will(&will, now);
+                publish(&will);
             }
             if let Some(ended) = ended {
-                self.remove_subscriptions(session, &ended);
+                self.session_ended(session, ended, now);
             }
             return;
         }
         match will {
-            Some(will) if will.delay.is_zero() => self.publish_will(&will, now),
+            Some(will) if will.delay.is_zero() => publish(&will),
             Some(will) => self.sessions.schedule(session, generation, Due::Will, now + will.delay),
             None => {}
         }
@@ -160,39 +332,88 @@ impl Broker {
         &self,
         session: &Arc<Session>,
         permissions: &Permissions,
+        changes: &mut Changes,
     ) {
         for text in session.filters() {
             let Ok(filter) = TopicFilter::parse(&text) else { continue };
             let inner = filter.shared().map_or(filter, |shared| shared.filter);
-            if !permissions.may_subscribe(inner.as_str()) && session.unsubscribed(&text) {
+            if !permissions.may_subscribe(inner.as_str()) && session.unsubscribed(&text, changes) {
                 self.topics.unsubscribe(filter, session);
             }
         }
     }
 
-    /// Takes the subscriptions of an ended session away and publishes the will that waited.
-    pub(crate) fn session_ended(&self, session: &Arc<Session>, ended: &Ended, now: Instant) {
-        self.remove_subscriptions(session, ended);
-        if let Some(will) = &ended.will {
-            self.publish_will(will, now);
-        }
-    }
-
-    fn remove_subscriptions(&self, session: &Arc<Session>, ended: &Ended) {
-        for filter in &ended.filters {
+    /// Takes the subscriptions of an ended session away, gives its messages of shared
+    /// subscriptions to other members, and publishes the will that waited.
+    pub(crate) fn session_ended(&self, session: &Arc<Session>, ended: Ended, now: Instant) {
+        let Ended { filters, shared, changes, will, .. } = ended;
+        for filter in &filters {
             if let Ok(filter) = TopicFilter::parse(filter) {
                 self.topics.unsubscribe(filter, session);
             }
         }
+        if let Some(store) = &self.store {
+            store.note(changes);
+        }
+        if !shared.is_empty() {
+            self.redistribute(shared, now);
+        }
+        if let Some(will) = &will {
+            self.publish_will(will, session, Changes::default(), now);
+        }
     }
 
-    pub(crate) fn publish_will(&self, will: &Will, now: Instant) {
+    /// Gives messages of shared subscriptions to other members (§4.8.2).
+    fn redistribute(&self, messages: Vec<(Arc<str>, Arc<Message>)>, now: Instant) {
+        let mut batch = Batch::default();
+        for (share, message) in messages {
+            let group = self.topics.shared_group(&share).filter(|_| !message.is_expired(now));
+            let Some(group) = group else { continue };
+            let Some(receiver) = group.choose(message.qos) else { continue };
+            let properties = message.properties_at(now);
+            let Some(borrowed) = message.borrowed(false, &properties) else { continue };
+            let receivers = vec![Planned::of(receiver, &borrowed, Some(&share))];
+            let plan = Plan { message: Arc::clone(&message), retain: false, receivers };
+            let mut changes = Changes::default();
+            let order = self.store.as_ref().map_or(0, |store| {
+                plan.store(store, &mut changes);
+                store.note(changes)
+            });
+            self.metrics.messages_redistributed.add(1);
+            self.carry_out(plan, order, now, &mut batch);
+        }
+        batch.finish(self);
+    }
+
+    /// Publishes a will. What the store has to know beside it goes with it as `changes`.
+    pub(crate) fn publish_will(
+        &self,
+        will: &Will,
+        session: &Arc<Session>,
+        mut changes: Changes,
+        now: Instant,
+    ) {
         let interval = will.expiry_interval.map(|seconds| Duration::from_secs(u64::from(seconds)));
         let kept = will.message.expiring(interval.map(|interval| now + interval));
         let properties = kept.properties_at(now);
-        if let Some(message) = kept.borrowed(will.retain, &properties) {
-            self.publish_uncached(message);
+        let Some(message) = kept.borrowed(will.retain, &properties) else { return };
+        self.metrics.wills_published.add(1);
+        let (_, route) = self.topics.route(message.topic.as_str());
+        let mut batch = Batch::default();
+        match &self.store {
+            Some(store) if self.must_store(&message, &route) => {
+                let plan = self.plan(&message, Some(session), &route, &mut changes);
+                let order = store.note(changes);
+                self.carry_out(plan, order, now, &mut batch);
+            }
+            store => {
+                if let Some(store) = store {
+                    store.note(changes);
+                }
+                self.publish(message, Some(session), &route, &mut batch);
+            }
         }
+        batch.finish(self);
     }
 
     /// Does what is due for sessions without connection. Returns whether there may be more.
@@ -202,15 +423,17 @@ impl Broker {
         for (session, generation, what) in &due {
             match what {
                 Due::Will => {
-                    if let Some(will) = session.take_due_will(*generation) {
-                        self.publish_will(&will, now);
+                    let mut changes = Changes::default();
+                    if let Some(will) = session.take_due_will(*generation, now, &mut changes) {
+                        self.publish_will(&will, session, changes, now);
                     }
                 }
                 Due::End => {
                     if !session.is_connected()
                         && let Some(ended) = self.sessions.end(session, *generation)
                     {
-                        self.session_ended(session, &ended, now);
+                        self.metrics.sessions_expired.add(1);
+                        self.session_ended(session, ended, now);
                     }
                 }
             }
@@ -219,35 +442,27 @@ impl Broker {
     }
 }
 
-fn terms<'a>(receiver: &'a Receiver, message: &MessageRef<'_>) -> Terms<'a> {
+fn is_stored(receiver: &Receiver) -> bool {
+    receiver.qos != QoS::AtMostOnce && receiver.session.is_stored()
+}
+
+/// Whether a receiver does not want its own message [MQTT-3.8.3-3].
+fn is_own(receiver: &Receiver, publisher: Option<&Arc<Session>>) -> bool {
+    receiver.no_local && publisher.is_some_and(|own| Arc::ptr_eq(own, &receiver.session))
+}
+
+fn terms<'a>(
+    receiver: &'a Receiver,
+    message: &MessageRef<'_>,
+    share: Option<&'a Arc<str>>,
+) -> Terms<'a> {
     Terms {
         qos: message.qos.min(receiver.qos),
         // A message that is not sent for a new subscription keeps the flag on demand only
         // [MQTT-3.3.1-12, MQTT-3.3.1-13].
         retain: message.retain && receiver.retain_as_published,
         identifiers: &receiver.identifiers,
+        entry: 0,
+        share,
     }
-}
-
-fn deliver(receiver: &Receiver, delivery: &mut Delivery<'_>) -> Delivered {
-    let terms = terms(receiver, &delivery.message);
-    receiver.session.deliver(delivery, &terms)
-}
-
-/// To the member whose turn it is and that has room; if none has, to the first that takes it.
-fn deliver_to_one(group: &SharedGroup, delivery: &mut Delivery<'_>) -> Delivered {
-    let qos = |receiver: &Receiver| -> QoS { delivery.message.qos.min(receiver.qos) };
-    let turn = group.next_turn();
-    let with_room = |receiver: &&Receiver| receiver.session.has_room(qos(receiver));
-    if let Some(receiver) = group.in_turn(turn).find(with_room) {
-        return deliver(receiver, delivery);
-    }
-    let mut last = Delivered::Offline;
-    for receiver in group.in_turn(turn) {
-        last = deliver(receiver, delivery);
-        if matches!(last, Delivered::Sent | Delivered::Queued | Delivered::QueuedForAnother) {
-            break;
-        }
-    }
-    last
 }

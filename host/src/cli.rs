@@ -11,6 +11,7 @@ mod check;
 mod output;
 mod plugin;
 mod run;
+mod store;
 
 /// An MQTT gateway that is extended with WebAssembly components.
 #[derive(Debug, Parser)]
@@ -29,6 +30,9 @@ enum Command {
     /// Work with plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Work with the store of a gateway that does not run.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Print completions for a shell: `portreeve completions bash > /etc/bash_completion.d/portreeve`.
     Completions {
         /// The shell.
@@ -46,6 +50,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(run) => runtime.block_on(run.execute()),
         Command::Check(check) => runtime.block_on(check.execute()),
         Command::Plugin(command) => runtime.block_on(command.execute()),
+        Command::Store(command) => command.execute(),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "portreeve", &mut std::io::stdout());

@@ -1,19 +1,21 @@
 //! A client that was let in: what its connection knows between packets. The handlers of packets
 //! work on it; none of them holds the socket.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use portreeve_mqtt::{ProtocolVersion, ReasonCode};
+use portreeve_mqtt::{ProtocolVersion, QoS, ReasonCode};
 
 use crate::broker::Batch;
 use crate::devices::Device;
 use crate::gateway::Gateway;
+use crate::message::Message;
 use crate::permissions::Permissions;
 use crate::reason::Close;
 use crate::session::Session;
 use crate::topics::Route;
+use crate::uncommitted::{Owner, Uncommitted};
 
 /// Topics whose way is remembered; a device publishes to few.
 const CACHED_TOPICS_MAX: usize = 64;
@@ -30,6 +32,56 @@ pub(crate) struct EstablishedClient {
     pub(crate) wants_problem_information: bool,
     pub(crate) ways: Ways,
     pub(crate) batch: Batch,
+    pub(crate) uncommitted: Uncommitted,
+    pub(crate) retained: RetainedMessages,
+}
+
+/// Retained messages that subscriptions asked for and that there was no room for yet.
+#[expect(clippy::box_collection, reason = "nearly every connection has none, and many are idle")]
+#[derive(Default)]
+pub(crate) struct RetainedMessages(Option<Box<VecDeque<RetainedMessage>>>);
+
+/// A retained message for a new subscription.
+pub(crate) struct RetainedMessage {
+    pub(crate) message: Arc<Message>,
+    /// What the subscription asks for.
+    pub(crate) qos: QoS,
+    pub(crate) identifier: Option<u32>,
+}
+
+impl RetainedMessages {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn add(&mut self, messages: Vec<Arc<Message>>, qos: QoS, identifier: Option<u32>) {
+        if !messages.is_empty() {
+            let waiting = self.0.get_or_insert_default();
+            let of = |message| RetainedMessage { message, qos, identifier };
+            waiting.extend(messages.into_iter().map(of));
+        }
+    }
+
+    /// The next one, if the session has room for it.
+    pub(crate) fn next(&mut self, session: &Session) -> Option<RetainedMessage> {
+        let waiting = self.0.as_mut()?;
+        let first = waiting.front()?;
+        if !session.has_spare_room(first.message.qos.min(first.qos)) {
+            return None;
+        }
+        let next = waiting.pop_front();
+        self.0.take_if(|waiting| waiting.is_empty());
+        next
+    }
+}
+
+impl IntoIterator for RetainedMessages {
+    type Item = RetainedMessage;
+    type IntoIter = std::collections::vec_deque::IntoIter<RetainedMessage>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.map(|waiting| *waiting).unwrap_or_default().into_iter()
+    }
 }
 
 /// What a message to a topic needs, looked up once.
@@ -104,10 +156,30 @@ impl EstablishedClient {
         }
     }
 
+    /// Has the store take what waits for it, then delivers and answers.
+    ///
+    /// # Errors
+    /// [`Close`] when it cannot be stored and the peer cannot be told otherwise.
+    pub(crate) async fn commit(&mut self, replies: &mut Vec<u8>) -> Result<(), Close> {
+        let owner = Owner {
+            broker: &self.gateway.broker,
+            session: &self.session,
+            generation: self.generation,
+            version: self.version,
+            batch: &mut self.batch,
+        };
+        self.uncommitted.commit(owner, replies).await
+    }
+
+    /// Where an answer goes: behind those that wait for the store, if any do.
+    pub(crate) fn answers<'a>(&'a mut self, replies: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
+        if self.uncommitted.is_empty() { replies } else { self.uncommitted.answers() }
+    }
+
     /// Gives memory back while nothing happens.
     pub(crate) fn shrink(&mut self) {
         // The batch may hold wakers of what was published in front of this packet.
-        self.batch.finish(&self.gateway.broker.metrics);
+        self.batch.finish(&self.gateway.broker);
         self.batch = Batch::default();
         if let Some(known) = &mut self.ways.0 {
             known.by_topic = HashMap::new();

@@ -26,6 +26,8 @@ pub struct Config {
     pub plugins: Option<PathBuf>,
     /// `[data] directory`: where the gateway keeps what is its own.
     pub data: Option<PathBuf>,
+    /// `[store] durability`; `None` where it follows from whether there is a data directory.
+    pub durability: Option<Durability>,
     /// How often `$SYS` is published.
     pub sys_interval: Duration,
     /// How long a shutdown waits for connections.
@@ -36,6 +38,17 @@ pub struct Config {
     pub gateways: Vec<GatewayConfig>,
     /// `[[device]]`.
     pub devices: Vec<ImportedDevice>,
+}
+
+/// What a restart does not take away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Durability {
+    /// Nothing is stored.
+    Memory,
+    /// What was acknowledged survives the end of the process, also by SIGKILL.
+    Process,
+    /// It survives the loss of power.
+    Power,
 }
 
 /// Bounds that all gateways share.
@@ -152,6 +165,7 @@ impl Default for Config {
             log: Log { level: "info".to_owned(), format: LogFormat::Text },
             plugins: None,
             data: None,
+            durability: None,
             sys_interval: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             limits: ProcessLimits::default(),
@@ -196,6 +210,15 @@ impl Config {
                 *directory = section.string("directory").map(|path| folder.join(path));
                 section.finish();
             }
+        }
+        if let Some(store) = root.table("store") {
+            let modes = [
+                ("memory", Durability::Memory),
+                ("process", Durability::Process),
+                ("power", Durability::Power),
+            ];
+            config.durability = store.choice("durability", &modes);
+            store.finish();
         }
         if let Some(sys) = root.table("sys") {
             sys.duration_into("interval", &mut config.sys_interval, MIN_INTERVAL);

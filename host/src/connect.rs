@@ -8,15 +8,18 @@ use std::time::Duration;
 use portreeve_mqtt::{
     Auth, Connack, Connect, Packet, PropertiesBuf, Property, ProtocolVersion, ReasonCode,
 };
+use portreeve_store::Changes;
 use tokio::time::Instant;
 
 use crate::broker::Batch;
-use crate::client::{EstablishedClient, Ways};
+use crate::client::{EstablishedClient, RetainedMessages, Ways};
 use crate::gateway::Gateway;
 use crate::guest_view::WhoIsThis;
 use crate::message::Message;
 use crate::reason::Refusal;
+use crate::records;
 use crate::session::{Attachment, Client, SessionKey, Wanted, Will};
+use crate::uncommitted::Uncommitted;
 use crate::verification::{self, Admission, Step};
 
 /// Bytes of a client identifier; the standard asks for 23 at least [MQTT-3.1.3-5].
@@ -62,13 +65,8 @@ pub(crate) async fn handle(
     let now = Instant::now();
     let expiry_seconds = session_expiry(gateway, &connect);
     let keep_alive = keep_alive(gateway, &connect);
-    let attachment = attach(gateway, &connect, &admission, expiry_seconds, now)?;
-    if let Some((session, ended)) = &attachment.replaced {
-        gateway.broker.session_ended(session, ended, now);
-    }
-    if attachment.session_present {
-        gateway.broker.drop_denied_subscriptions(&attachment.session, &admission.permissions);
-    }
+    let wanted = wanted(gateway, &connect, &admission, expiry_seconds, will.clone());
+    let attachment = attach(gateway, &admission, &wanted, now).await?;
     let properties =
         connack_properties(gateway, &connect, assigned.as_deref(), expiry_seconds, keep_alive);
     let connack = Connack {
@@ -90,6 +88,8 @@ pub(crate) async fn handle(
         wants_problem_information: connect.request_problem_information(),
         ways: Ways::default(),
         batch: Batch::default(),
+        uncommitted: Uncommitted::default(),
+        retained: RetainedMessages::default(),
     };
     let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
     Ok(Accepted {
@@ -212,13 +212,13 @@ fn keep_alive(gateway: &Gateway, connect: &Connect<'_>) -> u16 {
     }
 }
 
-fn attach(
+fn wanted(
     gateway: &Gateway,
     connect: &Connect<'_>,
     admission: &Admission,
     expiry_seconds: u32,
-    now: Instant,
-) -> Result<Attachment, Refusal> {
+    will: Option<Box<Will>>,
+) -> Wanted {
     let key = SessionKey {
         product: admission.device.product.clone(),
         client_id: connect.client_id.into(),
@@ -231,19 +231,70 @@ fn attach(
             .and_then(|bytes| usize::try_from(bytes).ok())
             .unwrap_or(usize::MAX),
     };
-    let wanted = Wanted {
+    Wanted {
         key,
         device: Arc::clone(&admission.device),
         client,
         clean_start: connect.clean_start,
         expiry_seconds,
         limits: Arc::clone(&gateway.limits.session),
-    };
-    gateway
-        .broker
+        gateway: Arc::clone(&gateway.name),
+        will,
+    }
+}
+
+/// Takes over, resumes or creates the session, and has the store take what a restart must not
+/// undo: that it exists, that the one before it does not, and its device.
+async fn attach(
+    gateway: &Gateway,
+    admission: &Admission,
+    wanted: &Wanted,
+    now: Instant,
+) -> Result<Attachment, Refusal> {
+    let broker = &gateway.broker;
+    let mut attachment = broker
         .sessions
         .attach(wanted, now)
-        .map_err(|error| Refusal::new(error.reason_code(), error.to_string()))
+        .map_err(|error| Refusal::new(error.reason_code(), error.to_string()))?;
+    let mut changes = std::mem::take(&mut attachment.changes);
+    if admission.is_changed && broker.store.is_some() {
+        changes.put_device(&records::device(&admission.device));
+    }
+    if let Some((session, mut ended)) = attachment.replaced.take() {
+        changes.append(std::mem::take(&mut ended.changes));
+        broker.session_ended(&session, ended, now);
+    }
+    if attachment.session_present {
+        let permissions = &admission.permissions;
+        broker.drop_denied_subscriptions(&attachment.session, permissions, &mut changes);
+    }
+    let mut batch = Batch::default();
+    batch.count(attachment.pumped);
+    batch.finish(broker);
+    if let Err(refusal) = stored(gateway, changes).await {
+        broker.disconnected(&attachment.session, attachment.generation, None, now);
+        if !attachment.session_present
+            && let Some(ended) = broker.sessions.end(&attachment.session, attachment.generation)
+        {
+            broker.session_ended(&attachment.session, ended, now);
+        }
+        return Err(refusal);
+    }
+    Ok(attachment)
+}
+
+async fn stored(gateway: &Gateway, changes: Changes) -> Result<(), Refusal> {
+    let Some(store) = gateway.broker.store.as_ref().filter(|_| !changes.is_empty()) else {
+        return Ok(());
+    };
+    let outcome = match store.submit(changes) {
+        Ok(submission) => submission.stored().await,
+        Err(error) => Err(error),
+    };
+    outcome.map_err(|error| {
+        gateway.broker.metrics.not_stored.add(1);
+        Refusal::new(ReasonCode::ServerUnavailable, error.to_string())
+    })
 }
 
 /// What the client has to know of this gateway (§3.2.2.3). Empty on MQTT 3.1.1.

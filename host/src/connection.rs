@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use portreeve_mqtt::{Disconnect, Packet, Properties, ReasonCode, decode};
+use portreeve_mqtt::{Acknowledgement, Disconnect, Packet, Properties, ReasonCode, decode};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,7 +25,8 @@ use crate::connect::Accepted;
 use crate::gateway::Gateway;
 use crate::publish::{Handled, Waits};
 use crate::reason::Close;
-use crate::session::{Mail, Will};
+use crate::session::{Mail, Parting, Pumped, Settled, Will, append_acknowledgement};
+use crate::uncommitted::Promise;
 use crate::{publish, subscribe};
 
 mod farewell;
@@ -105,6 +106,19 @@ struct Read {
     used: usize,
     publishes: u64,
     has_waited: bool,
+}
+
+/// Why handling packets pauses.
+enum Pause<'a> {
+    /// What was handled has to be stored first.
+    ForStore,
+    /// A PUBLISH may have to wait.
+    ForPublish(Waits<'a>),
+}
+
+/// Whether everything in front of a packet has to be stored before it is handled.
+const fn is_settled_first(packet: &Packet<'_>) -> bool {
+    matches!(packet, Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Disconnect(_))
 }
 
 /// What a poll found.
@@ -203,7 +217,7 @@ impl Connection {
         let pipelined = std::mem::take(&mut self.partial);
         let now = Instant::now();
         let result = Box::pin(self.handle(pipelined, now)).await;
-        self.client.batch.finish(&self.client.gateway.broker.metrics);
+        self.client.batch.finish(&self.client.gateway.broker);
         if let Err(close) = result.and_then(|()| self.flush(now)) {
             return close;
         }
@@ -224,7 +238,7 @@ impl Connection {
                 true => read.and_then(|()| self.deadlines.over(now).map_or(Ok(()), Err)),
                 false => read,
             };
-            self.client.batch.finish(&self.client.gateway.broker.metrics);
+            self.client.batch.finish(&self.client.gateway.broker);
             if let Err(close) = read.and_then(|()| self.flush(now)) {
                 return close;
             }
@@ -310,17 +324,30 @@ impl Connection {
         let mut read = Read::default();
         let result = loop {
             // Boxed, and before it waits, so that the task has no room for the message.
-            let wait = match self.handle_some(bytes, &mut read, now) {
+            let waits = match self.handle_some(bytes, &mut read, now) {
                 Ok(None) => break Ok(read.used),
-                Ok(Some(waits)) => {
-                    Box::pin(publish::wait(&mut self.client, waits, now, &mut self.replies))
-                }
+                Ok(Some(Pause::ForStore)) => None,
+                Ok(Some(Pause::ForPublish(waits))) => Some(waits),
                 Err(close) => break Err(close),
             };
             read.has_waited = true;
-            if let Err(close) = wait.await {
+            let waited = match waits {
+                None => Box::pin(self.client.commit(&mut self.replies)).await,
+                Some(waits) => {
+                    Box::pin(publish::wait(&mut self.client, waits, now, &mut self.replies)).await
+                }
+            };
+            if let Err(close) = waited {
                 break Err(close);
             }
+        };
+        let result = if self.client.uncommitted.is_empty() {
+            result
+        } else {
+            read.has_waited = true;
+            // What was read in front of a fault counts, too.
+            let stored = Box::pin(self.client.commit(&mut self.replies)).await;
+            result.and_then(|used| stored.map(|()| used))
         };
         if read.used > 0 {
             // Not `now` after a parser: it may have taken its time.
@@ -336,13 +363,18 @@ impl Connection {
         bytes: &'a [u8],
         read: &mut Read,
         now: Instant,
-    ) -> Result<Option<Waits<'a>>, Close> {
+    ) -> Result<Option<Pause<'a>>, Close> {
         let limits = self.client.gateway.limits.packet;
         loop {
             let rest = bytes.get(read.used..).unwrap_or_default();
             let Some((packet, taken)) = decode(rest, self.client.version, &limits)? else {
                 return Ok(None);
             };
+            if self.client.uncommitted.is_much()
+                || !self.client.uncommitted.is_empty() && is_settled_first(&packet)
+            {
+                return Ok(Some(Pause::ForStore));
+            }
             read.used += taken;
             let Packet::Publish(publish) = packet else {
                 self.handle_packet(&packet, now)?;
@@ -351,7 +383,7 @@ impl Connection {
             read.publishes += 1;
             let handled = publish::handle(&mut self.client, publish, now, &mut self.replies)?;
             if let Handled::Waits(waits) = handled {
-                return Ok(Some(waits));
+                return Ok(Some(Pause::ForPublish(waits)));
             }
         }
     }
@@ -360,9 +392,7 @@ impl Connection {
     fn handle_packet(&mut self, packet: &Packet<'_>, now: Instant) -> Result<(), Close> {
         match packet {
             Packet::Acknowledgement(packet) => {
-                let (version, replies) = (self.client.version, &mut self.replies);
-                let generation = self.client.generation;
-                self.client.session.acknowledged(generation, packet, version, replies, now);
+                self.acknowledged(packet, now);
                 Ok(())
             }
             Packet::Subscribe(packet) => {
@@ -393,6 +423,24 @@ impl Connection {
         }
     }
 
+    fn acknowledged(&mut self, packet: &Acknowledgement<'_>, now: Instant) {
+        let client = &mut self.client;
+        let mut settled = Settled::default();
+        client.session.acknowledged(client.generation, packet, now, &mut settled);
+        let Settled { answer, changes, waits, pumped } = settled;
+        client.batch.count(pumped);
+        if waits {
+            client.uncommitted.append(changes);
+            client.uncommitted.promise(Promise::Release);
+        } else {
+            client.batch.note(changes);
+        }
+        if let Some((kind, packet_id, is_known)) = answer {
+            let (version, replies) = (client.version, client.answers(&mut self.replies));
+            append_acknowledgement(replies, version, kind, packet_id, is_known);
+        }
+    }
+
     fn disconnect(&self, packet: &Disconnect<'_>) -> Close {
         if let Some(seconds) = packet.session_expiry_interval() {
             if self.client.session.expiry_seconds() == 0 && seconds > 0 {
@@ -411,8 +459,14 @@ impl Connection {
     fn flush(&mut self, now: Instant) -> Result<(), Close> {
         loop {
             if self.unsent.is_empty() {
+                if !self.client.retained.is_empty() {
+                    subscribe::send_retained(&mut self.client, now);
+                }
                 let generation = self.client.generation;
-                let mail = self.client.session.take_mail(generation, &mut self.unsent, now);
+                let mut pumped = Pumped::default();
+                let unsent = &mut self.unsent;
+                let mail = self.client.session.take_mail(generation, unsent, now, &mut pumped);
+                self.client.batch.count(pumped);
                 if !self.replies.is_empty() {
                     self.replies.append(&mut self.unsent);
                     std::mem::swap(&mut self.replies, &mut self.unsent);
@@ -434,8 +488,10 @@ impl Connection {
                     if self.sent >= self.unsent.len() {
                         self.unsent.clear();
                         self.sent = 0;
-                        // What came meanwhile is the next poll's.
-                        return Ok(());
+                        // What came meanwhile is the next poll's; retained messages do not come.
+                        if self.client.retained.is_empty() {
+                            return Ok(());
+                        }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -453,10 +509,16 @@ impl Connection {
 
     /// Says why, leaves the session and publishes the will.
     async fn end(mut self: Box<Self>, close: Close) {
-        self.client.batch.finish(&self.client.gateway.broker.metrics);
-        let will = self.will.take().filter(|_| close.publishes_will());
+        self.client.batch.finish(&self.client.gateway.broker);
+        let now = Instant::now();
+        subscribe::keep_retained(&mut self.client, now);
         let EstablishedClient { gateway, session, generation, .. } = &self.client;
-        gateway.broker.disconnected(session, *generation, will, Instant::now());
+        let will = self.will.take().filter(|_| close != Close::Normal);
+        if close.defers_will() && session.is_stored() {
+            session.detach(*generation, will, Parting::ForRestart, now);
+        } else {
+            gateway.broker.disconnected(session, *generation, will, now);
+        }
         log_end(&self.client, &close, self.peer);
         if matches!(close, Close::Lost) {
             return;

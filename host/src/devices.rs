@@ -94,6 +94,15 @@ impl fmt::Debug for ImportedDevice {
     }
 }
 
+/// A device that a verifier let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// Its entry.
+    pub device: Arc<Device>,
+    /// Whether the entry is new or has changed.
+    pub is_changed: bool,
+}
+
 /// Why a device that was verified is not admitted all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
@@ -178,13 +187,13 @@ impl Registry {
         product: &str,
         name: DeviceName,
         attributes: Vec<(String, String)>,
-    ) -> Result<Arc<Device>, NotAdmitted> {
+    ) -> Result<Admitted, NotAdmitted> {
         if let Some(device) = self.find(product, &name) {
             if !device.enabled {
                 return Err(NotAdmitted::Disabled(name));
             }
             if device.attributes == attributes {
-                return Ok(device);
+                return Ok(Admitted { device, is_changed: false });
             }
         }
         let mut entries = self.entries.write();
@@ -198,7 +207,23 @@ impl Registry {
         let product = known.map_or_else(|| product.into(), |(product, _)| Arc::clone(product));
         let device = Arc::new(Device { name, product, attributes, enabled: true, origin });
         entries.insert(Arc::clone(&device), self.devices_max)?;
-        Ok(device)
+        Ok(Admitted { device, is_changed: true })
+    }
+
+    /// Puts a device back that was stored. One that stands in the configuration goes first.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::Full`].
+    pub fn restore(&self, device: Device) -> Result<(), NotAdmitted> {
+        let mut entries = self.entries.write();
+        if entries
+            .by_product
+            .get(&device.product)
+            .is_some_and(|devices| devices.contains_key(&device.name))
+        {
+            return Ok(());
+        }
+        entries.insert(Arc::new(device), self.devices_max)
     }
 
     /// The entry of a device.
@@ -258,10 +283,10 @@ mod tests {
     #[test]
     fn an_admitted_device_is_created_once_and_keeps_its_latest_attributes() {
         let registry = Registry::new(1);
-        let first = registry.admit("p", name("dev-1"), vec![]).unwrap();
+        let first = registry.admit("p", name("dev-1"), vec![]).unwrap().device;
         assert_eq!(first.origin, Origin::AutoCreated);
         let attributes = vec![("site".to_owned(), "7".to_owned())];
-        let again = registry.admit("p", name("dev-1"), attributes.clone()).unwrap();
+        let again = registry.admit("p", name("dev-1"), attributes.clone()).unwrap().device;
         assert_eq!((again.attributes.clone(), registry.count()), (attributes, 1));
         assert_eq!(registry.admit("p", name("dev-2"), vec![]), Err(NotAdmitted::Full(1)));
     }

@@ -14,7 +14,7 @@ use crate::session::SessionLimits;
 
 /// Everything that a connection of this gateway needs to know.
 pub(crate) struct Gateway {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) product: Arc<str>,
     pub(crate) verification: Verification,
     /// In the order of the configuration: the first one that matches a topic counts.

@@ -6,6 +6,7 @@
 mod server;
 
 mod resolve;
+mod restore;
 mod sys;
 
 mod listener;
@@ -21,6 +22,8 @@ mod verification;
 
 mod client;
 
+mod uncommitted;
+
 mod guest_view;
 
 pub mod plugins;
@@ -34,6 +37,8 @@ mod broker;
 mod topics;
 
 mod session;
+
+mod records;
 
 mod message;
 

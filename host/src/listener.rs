@@ -43,7 +43,7 @@ pub(crate) async fn accept(
                 metrics.connections_accepted.add(1);
                 let Ok(place) = Arc::clone(&places.connections).try_acquire_owned() else {
                     metrics.connections_refused.add(1);
-                    tracing::warn!(%peer, gateway = gateway.name, "connection refused: connections_max are open");
+                    tracing::warn!(%peer, gateway = %gateway.name, "connection refused: connections_max are open");
                     continue;
                 };
                 tasks.spawn(connection::serve(Box::new(Arrival {
@@ -56,7 +56,7 @@ pub(crate) async fn accept(
             }
             Err(error) => {
                 // Out of file descriptors, most likely: accepting again at once would spin.
-                tracing::warn!(gateway = gateway.name, %error, "accepting pauses");
+                tracing::warn!(gateway = %gateway.name, %error, "accepting pauses");
                 tokio::time::sleep(PAUSE).await;
             }
         }

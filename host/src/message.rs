@@ -2,11 +2,13 @@
 //! it is kept.
 
 use std::num::NonZeroU16;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use portreeve_mqtt::{
     EncodedPublish, Properties, PropertiesBuf, Property, ProtocolVersion, Publish, QoS, TopicName,
 };
+use portreeve_store::{BodyId, Store};
 use tokio::time::Instant;
 
 /// A message that is being published. Borrows the packet, or the parser's answer.
@@ -48,12 +50,13 @@ impl<'a> MessageRef<'a> {
             qos: self.qos,
             properties,
             expires_at: self.expires_at,
+            stored: OnceLock::new(),
         }
     }
 }
 
 /// A kept message: retained, queued, in flight, or a will.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Message {
     topic: Box<str>,
     payload: Box<[u8]>,
@@ -61,6 +64,22 @@ pub(crate) struct Message {
     /// Without message expiry interval, which is computed when the message is sent.
     properties: PropertiesBuf,
     expires_at: Option<Instant>,
+    /// Where the store has it, when several entries share it there.
+    stored: OnceLock<StoredBody>,
+}
+
+/// A message that the store keeps once for several entries. When the last of them is gone from
+/// memory, it is removed there too.
+#[derive(Debug)]
+pub(crate) struct StoredBody {
+    pub(crate) id: BodyId,
+    pub(crate) store: Arc<Store>,
+}
+
+impl Drop for StoredBody {
+    fn drop(&mut self) {
+        self.store.forget_body(self.id);
+    }
 }
 
 /// What a kept message costs beside its bytes.
@@ -74,7 +93,38 @@ impl Message {
         properties: PropertiesBuf,
         expires_at: Option<Instant>,
     ) -> Self {
-        Self { topic: topic.as_str().into(), payload: payload.into(), qos, properties, expires_at }
+        Self {
+            topic: topic.as_str().into(),
+            payload: payload.into(),
+            qos,
+            properties,
+            expires_at,
+            stored: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Without message expiry interval.
+    pub(crate) const fn properties(&self) -> &PropertiesBuf {
+        &self.properties
+    }
+
+    pub(crate) const fn expires_at(&self) -> Option<Instant> {
+        self.expires_at
+    }
+
+    /// Where the store has it, when several entries share it there.
+    pub(crate) fn stored(&self) -> Option<BodyId> {
+        self.stored.get().map(|stored| stored.id)
+    }
+
+    /// Notes where the store has it.
+    pub(crate) fn set_stored(&self, stored: StoredBody) {
+        // A message is stored for several entries at one place only.
+        let _is_first = self.stored.set(stored);
     }
 
     pub(crate) fn topic(&self) -> &str {
@@ -88,7 +138,14 @@ impl Message {
 
     /// The same message, to expire at another time.
     pub(crate) fn expiring(&self, expires_at: Option<Instant>) -> Self {
-        Self { expires_at, ..self.clone() }
+        Self {
+            topic: self.topic.clone(),
+            payload: self.payload.clone(),
+            qos: self.qos,
+            properties: self.properties.clone(),
+            expires_at,
+            stored: OnceLock::new(),
+        }
     }
 
     pub(crate) fn is_expired(&self, now: Instant) -> bool {

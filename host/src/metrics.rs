@@ -59,6 +59,18 @@ counters! {
     messages_delivered
     /// Messages for QoS 0 subscribers whose mailbox was full.
     messages_dropped_mailbox
+    /// PUBLISH, SUBSCRIBE and releases that were refused, since the store could not take them.
+    not_stored
+    /// Messages whose expiry interval was over before they could be sent.
+    messages_expired
+    /// Messages of shared subscriptions that another member got, since the first one left.
+    messages_redistributed
+    /// Messages that were not retained: a limit was reached.
+    retained_refused
+    /// Wills that were published.
+    wills_published
+    /// Sessions whose expiry interval was over.
+    sessions_expired
     /// Messages for sessions whose queue was full.
     messages_dropped_queue
     /// Messages larger than the subscriber takes.

@@ -10,6 +10,7 @@ use portreeve_mqtt::{
     QoS, ReasonCode, TopicName,
 };
 use portreeve_plugin::contract::Outcome;
+use portreeve_store::Changes;
 use tokio::time::Instant;
 
 use crate::client::{EstablishedClient, Way};
@@ -18,6 +19,7 @@ use crate::guest_view::{self, CheckedMessage, WhatIsMeant};
 use crate::message::{MessageRef, expiry};
 use crate::reason::Close;
 use crate::session::Received;
+use crate::uncommitted::Promise;
 
 /// What the publisher is told.
 struct Answer {
@@ -123,8 +125,13 @@ fn with_topic<'a>(
 ) -> Result<Handled<'a>, Close> {
     check(client, &publish, topic)?;
     if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce) {
-        match client.session.received(packet_id) {
-            Received::New => {}
+        let mut changes = Changes::default();
+        match client.session.received(client.generation, packet_id, &mut changes) {
+            Received::New => client.uncommitted.append(changes),
+            Received::TakenOver => {
+                let reason_code = ReasonCode::SessionTakenOver;
+                return Err(Close::new(reason_code, reason_code.name()));
+            }
             Received::Again => {
                 acknowledge(client, &publish, &Answer::of(ReasonCode::Success), replies);
                 return Ok(Handled::Done);
@@ -177,9 +184,18 @@ fn check(
     Ok(())
 }
 
+/// Delivers at once, or when the store has it. What is published behind a message that waits, waits
+/// too, so that the order stays.
 fn deliver(client: &mut EstablishedClient, message: MessageRef<'_>, way: &Way) -> bool {
-    let EstablishedClient { gateway, session, batch, .. } = client;
-    gateway.broker.publish(message, Some(session), &way.route, batch)
+    let EstablishedClient { gateway, session, batch, uncommitted, .. } = client;
+    let broker = &gateway.broker;
+    if uncommitted.is_empty() && !broker.must_store(&message, &way.route) {
+        return broker.publish(message, Some(session), &way.route, batch);
+    }
+    let plan = broker.plan(&message, Some(session), &way.route, uncommitted.changes());
+    let is_received = plan.is_received();
+    uncommitted.deliver(plan);
+    is_received
 }
 
 /// Delivers to another topic than the one that was published to.
@@ -215,7 +231,7 @@ async fn parse(
                 // Others do not wait for this parser: what was published before is theirs now.
                 // A parser that answers at once leaves the batch whole: one wake for each
                 // receiver.
-                client.batch.finish(&gateway.broker.metrics);
+                client.batch.finish(&gateway.broker);
                 call.await
             }
         }
@@ -337,7 +353,7 @@ fn dead_letter(client: &mut EstablishedClient, message: &MessageRef<'_>, topic: 
 
 /// Appends PUBACK or PUBREC. MQTT 3.1.1 can only say yes.
 fn acknowledge(
-    client: &EstablishedClient,
+    client: &mut EstablishedClient,
     publish: &Publish<'_>,
     answer: &Answer,
     replies: &mut Vec<u8>,
@@ -352,7 +368,7 @@ fn acknowledge(
         && client.version.is_v5()
         && answer.reason_code.is_error()
     {
-        client.session.refused(packet_id);
+        client.session.refused(client.generation, packet_id);
     }
     let reason = answer.reason_string.as_deref().filter(|_| client.wants_problem_information);
     let properties: PropertiesBuf = reason.map(Property::ReasonString).into_iter().collect();
@@ -362,6 +378,10 @@ fn acknowledge(
         reason_code: answer.reason_code,
         properties: properties.as_properties(),
     };
+    let version = client.version;
+    if !client.uncommitted.is_empty() && !answer.reason_code.is_error() {
+        client.uncommitted.promise(Promise::Message { kind, packet_id });
+    }
     // An identifier, a reason and a text below 64 KiB always fit.
-    let _fits = Packet::Acknowledgement(packet).encode(client.version, replies);
+    let _fits = Packet::Acknowledgement(packet).encode(version, client.answers(replies));
 }

@@ -68,13 +68,10 @@ impl Close {
         Self::new(ReasonCode::ProtocolError, format!("{message} ({statement})"))
     }
 
-    /// Whether the will is to be published [MQTT-3.1.2-8]. A gateway that shuts down defers wills,
-    /// as the standard allows.
-    pub(crate) const fn publishes_will(&self) -> bool {
-        !matches!(
-            self,
-            Self::Normal | Self::ByServer { reason_code: ReasonCode::ServerShuttingDown, .. }
-        )
+    /// Whether the will may wait for the gateway's next start: it ends itself, so that its clients
+    /// are not gone for good (MQTT 3.1.1 §3.1.2.5).
+    pub(crate) const fn defers_will(&self) -> bool {
+        matches!(self, Self::ByServer { reason_code: ReasonCode::ServerShuttingDown, .. })
     }
 }
 

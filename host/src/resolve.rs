@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use portreeve_plugin::Role;
 use portreeve_plugin::contract::Direction;
+use portreeve_store::Store;
 
 use crate::broker::Broker;
 use crate::config::{BindingConfig, Config, DirectionConfig, GatewayConfig, VerificationConfig};
@@ -30,13 +31,18 @@ pub(crate) struct Resolved {
 ///
 /// # Errors
 /// Every mistake, as sentences that say where and what to do.
-pub(crate) fn resolve(config: &Config, plugins: &Plugins) -> Result<Resolved, Vec<String>> {
+pub(crate) fn resolve(
+    config: &Config,
+    plugins: &Plugins,
+    store: Option<Arc<Store>>,
+) -> Result<Resolved, Vec<String>> {
     let limits = &config.limits;
     let broker = Arc::new(Broker {
         topics: Topics::new(limits.retained_messages_max, limits.retained_bytes_max),
-        sessions: Sessions::new(limits.sessions_max),
+        sessions: Sessions::new(limits.sessions_max, store.clone()),
         registry: Registry::new(limits.devices_max),
         metrics: Metrics::default(),
+        store,
     });
     let mut mistakes = Vec::new();
     for imported in &config.devices {
@@ -51,7 +57,7 @@ pub(crate) fn resolve(config: &Config, plugins: &Plugins) -> Result<Resolved, Ve
         let bindings = bindings(gateway, plugins, &mut mistakes);
         let Some(verification) = verification else { continue };
         let resolved = Gateway {
-            name: gateway.name.clone(),
+            name: gateway.name.as_str().into(),
             product: gateway.product.as_str().into(),
             verification,
             bindings,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portreeve_mqtt::ReasonCode;
 use portreeve_plugin::{CodeCache, Engine, EngineError};
+use portreeve_store::{Contents, OpenError, Store, Tally};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -13,16 +14,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::gateway::{Gateway, Verification};
 use crate::listener::{self, Places};
 use crate::metrics::Metrics;
 use crate::plugins::{PluginDirectory, load_directory};
 use crate::resolve::{Resolved, resolve};
+use crate::restore::{LimitsOf, restore};
 use crate::sys;
 
 /// Connections that wait to be accepted.
 const LISTEN_QUEUE: u32 = 4096;
+/// How often a long start says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often sessions are looked through for what is due.
 const DUE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -47,6 +51,14 @@ pub enum StartError {
     /// Configuration and plugins do not fit together: every mistake.
     #[error("{}", .0.join("\n"))]
     Mistakes(Vec<String>),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Something is to be stored, and there is no place for it.
+    #[error(
+        "[store] durability asks for a data directory: say [data] directory = \"data\" in the configuration, or --data DIR"
+    )]
+    NoDataDirectory,
     /// An address cannot be listened on.
     #[error("gateway {gateway:?} cannot listen on {address}: {error}")]
     Listen {
@@ -96,7 +108,7 @@ pub async fn load_plugins(config: &Config) -> Result<PluginDirectory, StartError
 /// # Errors
 /// Every mistake.
 pub fn check(config: &Config, plugins: &PluginDirectory) -> Result<(), Vec<String>> {
-    resolve(config, &plugins.plugins).map(drop)
+    resolve(config, &plugins.plugins, None).map(drop)
 }
 
 impl Server {
@@ -113,13 +125,19 @@ impl Server {
             let start_up_us = loaded.plugin.start_up().as_micros();
             tracing::info!(plugin = name, start_up_us, "plugin loaded");
         }
-        let Resolved { broker, gateways } = resolve(config, &directory.plugins)
+        // Mistakes are reported before the store is opened, which may take a while.
+        check(config, &directory).map_err(|mistakes| with_problems(mistakes, &directory))?;
+        let (store, contents) = open_store(config).await?.unzip();
+        let Resolved { broker, gateways } = resolve(config, &directory.plugins, store)
             .map_err(|mistakes| with_problems(mistakes, &directory))?;
+        if let Some(contents) = contents {
+            put_back(&broker, contents, &gateways).await?;
+        }
         let mut bound = Vec::new();
         for (gateway, addresses) in gateways {
             for address in addresses {
                 let listener = listen(address).map_err(|error| StartError::Listen {
-                    gateway: gateway.name.clone(),
+                    gateway: gateway.name.to_string(),
                     address,
                     error,
                 })?;
@@ -139,7 +157,7 @@ impl Server {
         let mut addresses = Vec::new();
         let mut places: Vec<(String, Places)> = Vec::new();
         for (gateway, listener) in bound {
-            let known = places.iter().find(|(name, _)| *name == gateway.name);
+            let known = places.iter().find(|(name, _)| **name == *gateway.name);
             let shared = match known {
                 Some((_, places)) => places.clone(),
                 None => {
@@ -147,13 +165,13 @@ impl Server {
                         connections: Arc::new(Semaphore::new(gateway.limits.connections_max)),
                         handshakes: Arc::new(Semaphore::new(gateway.limits.handshakes_max)),
                     };
-                    places.push((gateway.name.clone(), new.clone()));
+                    places.push((gateway.name.to_string(), new.clone()));
                     new
                 }
             };
             if let Ok(address) = listener.local_addr() {
                 announce(&gateway, address);
-                addresses.push((gateway.name.clone(), address));
+                addresses.push((gateway.name.to_string(), address));
             }
             let (connections, stop) = (tasks.clone(), shutdown.clone());
             tasks.spawn(listener::accept(listener, gateway, shared, connections, stop));
@@ -202,8 +220,87 @@ impl Server {
             session.close(ReasonCode::ServerShuttingDown);
         }
         self.tasks.close();
-        timeout(self.drain_timeout, self.tasks.wait()).await.is_ok()
+        let all = timeout(self.drain_timeout, self.tasks.wait()).await.is_ok();
+        if let Some(store) = self.broker.store.clone() {
+            let closed = tokio::task::spawn_blocking(move || store.close()).await;
+            if closed.is_err() {
+                tracing::error!("the store did not end in order");
+            }
+        }
+        all
     }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What is dropped with the process was not ended.
+        if let Some(store) = &self.broker.store {
+            store.stop();
+        }
+    }
+}
+
+/// Opens the store that the configuration asks for.
+async fn open_store(config: &Config) -> Result<Option<(Arc<Store>, Contents)>, StartError> {
+    let durability = match (config.durability, &config.data) {
+        (Some(Durability::Memory), _) | (None, None) => {
+            tracing::info!(
+                "nothing is stored: sessions and retained messages end with the process"
+            );
+            return Ok(None);
+        }
+        (None | Some(Durability::Process), _) => portreeve_store::Durability::Process,
+        (Some(Durability::Power), _) => portreeve_store::Durability::Power,
+    };
+    let Some(data) = &config.data else { return Err(StartError::NoDataDirectory) };
+    let path = data.join("store");
+    let opened = blocking(move || Store::open(&path, durability)).await?;
+    Ok(Some(opened).map(|(store, contents)| (Arc::new(store), contents)))
+}
+
+/// Puts everything back that the store holds.
+async fn put_back(
+    broker: &Arc<Broker>,
+    contents: Contents,
+    gateways: &[(Arc<Gateway>, Vec<SocketAddr>)],
+) -> Result<(), StartError> {
+    let limits: LimitsOf = gateways
+        .iter()
+        .map(|(gateway, _)| (gateway.name.to_string(), Arc::clone(&gateway.limits.session)))
+        .collect();
+    let begin = Instant::now();
+    let broker = Arc::clone(broker);
+    let restored = blocking(move || {
+        let mut reported = std::time::Instant::now();
+        restore(&broker, &contents, &limits, |progress| {
+            if reported.elapsed() >= PROGRESS_INTERVAL {
+                reported = std::time::Instant::now();
+                tracing::info!(records = progress.records, "reading the store");
+            }
+        })
+    });
+    let Tally { devices, sessions, subscriptions, entries, retained, orphans, .. } =
+        restored.await?;
+    let ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(
+        ms,
+        sessions,
+        subscriptions,
+        messages = entries,
+        retained,
+        devices,
+        orphans,
+        "the store was read"
+    );
+    Ok(())
+}
+
+/// Runs what blocks in a thread for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, StartError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| StartError::Data(std::io::Error::other(error)))??)
 }
 
 /// A mistake often comes from a plugin that could not be loaded.
@@ -218,10 +315,10 @@ fn announce(gateway: &Gateway, address: SocketAddr) {
         Verification::OneParty => "one-party".to_owned(),
         Verification::Plugin(plugin) => format!("plugin:{}", plugin.name()),
     };
-    tracing::info!(gateway = gateway.name, %address, verification, "listening");
+    tracing::info!(gateway = %gateway.name, %address, verification, "listening");
     if matches!(gateway.verification, Verification::Open) {
         tracing::warn!(
-            gateway = gateway.name,
+            gateway = %gateway.name,
             "verification is open: everybody is let in, and reaches the topics of every gateway"
         );
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -12,17 +13,22 @@ use portreeve_mqtt::{
     Acknowledgement, AcknowledgementKind, Packet, ProtocolVersion, QoS, ReasonCode,
     SubscriptionOptions,
 };
+use portreeve_store::{Changes, SessionRecord, WillRecord};
 use tokio::time::Instant;
 
 use crate::devices::Device;
 use crate::message::{Encodings, Message, MessageRef};
+use crate::records::{self, Moment, StoredAs, StoredBytes};
 
 mod incoming;
 mod outgoing;
+mod restore;
 mod table;
 
 use incoming::Incoming;
-use outgoing::Outgoing;
+pub(crate) use outgoing::Pumped;
+use outgoing::{Gone, Outgoing};
+pub(crate) use restore::Restored;
 use table::DeadlineKey;
 pub(crate) use table::{Attachment, Due, SessionKey, Sessions, Wanted, ends_at};
 
@@ -113,6 +119,23 @@ pub(crate) struct Terms<'a> {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) identifiers: &'a [u32],
+    /// Its number in the session where it is stored already; 0 where it is not.
+    pub(crate) entry: u64,
+    /// The shared subscription that it comes by, as its whole topic filter.
+    pub(crate) share: Option<&'a Arc<str>>,
+}
+
+/// How well a member of a shared subscription can take a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// It would be sent at once.
+    Ready,
+    /// It is connected, and the message would wait.
+    Busy,
+    /// It is not connected, and the message would be kept for it.
+    Away,
+    /// It would be lost.
+    Gone,
 }
 
 /// What a connection is to do next.
@@ -128,6 +151,12 @@ pub(crate) enum Mail {
 pub(crate) struct Session {
     pub(crate) key: SessionKey,
     limits: Arc<SessionLimits>,
+    /// Only of a session that outlives its connection, where there is a store.
+    stored: Option<Box<StoredAs>>,
+    /// Counts the QoS 1 and 2 messages for it.
+    entries: AtomicU64,
+    /// Seconds that the session outlives its connection; `u32::MAX` does not end.
+    expiry_seconds: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -137,8 +166,6 @@ struct State {
     client: Option<Client>,
     close: Option<ReasonCode>,
     waker: Option<Waker>,
-    /// Seconds that the session outlives its connection; `u32::MAX` does not end.
-    expiry_seconds: u32,
     has_ended: bool,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -166,13 +193,17 @@ impl State {
 }
 
 impl Session {
-    fn new(key: SessionKey, limits: Arc<SessionLimits>, device: Arc<Device>) -> Self {
+    fn new(
+        key: SessionKey,
+        limits: Arc<SessionLimits>,
+        stored: Option<Box<StoredAs>>,
+        device: Arc<Device>,
+    ) -> Self {
         let state = State {
             generation: 0,
             client: None,
             close: None,
             waker: None,
-            expiry_seconds: 0,
             has_ended: false,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
@@ -181,37 +212,73 @@ impl Session {
             deadlines: Vec::new(),
             device,
         };
-        Self { key, limits, state: Mutex::new(state) }
+        let (entries, expiry_seconds) = (AtomicU64::new(1), AtomicU32::new(0));
+        Self { key, limits, stored, entries, expiry_seconds, state: Mutex::new(state) }
     }
 
-    /// Gives the session a connection. The one before finds out when it looks for mail. Returns
-    /// the connection's number.
-    fn attach(
-        &self,
-        client: Client,
-        expiry_seconds: u32,
-        device: Arc<Device>,
-        now: Instant,
-    ) -> (u64, Vec<DeadlineKey>) {
+    /// Gives the session a connection. The one before finds out when it looks for mail.
+    fn attach(&self, wanted: &Wanted, now: Instant) -> Attached {
         let mut state = self.state.lock();
         state.generation += 1;
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
+        let client = wanted.client;
         let receive_maximum = client.receive_maximum.min(self.limits.in_flight_max);
         let client = Client { receive_maximum, ..client };
         state.client = Some(client);
         state.close = None;
-        state.expiry_seconds = expiry_seconds;
-        state.device = device;
+        self.expiry_seconds.store(wanted.expiry_seconds, Ordering::Relaxed);
+        state.device = Arc::clone(&wanted.device);
         // The session goes on, so its delayed will is not published [MQTT-3.1.3-9].
         state.will = None;
-        state.outgoing.resume(&client, &self.limits, now);
-        (state.generation, std::mem::take(&mut state.deadlines))
+        state.incoming.attached();
+        let mut gone = Gone::of(self.stored.as_deref());
+        let pumped = state.outgoing.resume(&client, &self.limits, now, &mut gone);
+        let mut changes = gone.into_changes();
+        if let Some(stored) = &self.stored {
+            let moment = Moment::at(now);
+            let record = self.record(&state, stored, None, wanted.will.as_deref(), moment);
+            changes.put_session(stored.id, &record);
+        }
+        let deadlines = std::mem::take(&mut state.deadlines);
+        Attached { generation: state.generation, deadlines, changes, pumped }
+    }
+
+    /// What the store keeps of it beside its entries.
+    fn record(
+        &self,
+        state: &State,
+        stored: &StoredAs,
+        detached_at_ms: Option<u64>,
+        will: Option<&Will>,
+        moment: Moment,
+    ) -> SessionRecord {
+        SessionRecord {
+            product: self.key.product.to_string(),
+            client_id: self.key.client_id.to_string(),
+            device_name: state.device.name.to_string(),
+            gateway: stored.gateway.to_string(),
+            expiry_seconds: self.expiry_seconds(),
+            detached_at_ms,
+            last_sent: state.outgoing.last_sent(),
+            will: will.map(|will| WillRecord {
+                delay_seconds: u32::try_from(will.delay.as_secs()).unwrap_or(u32::MAX),
+                expiry_interval: will.expiry_interval,
+                retain: will.retain,
+                message: records::message_bytes(&will.message, moment),
+            }),
+        }
     }
 
     /// The connection is over. Returns `None` when the session has another one already.
-    pub(crate) fn detach(&self, generation: u64, will: Option<Box<Will>>) -> Option<Detached> {
+    pub(crate) fn detach(
+        &self,
+        generation: u64,
+        will: Option<Box<Will>>,
+        parting: Parting,
+        now: Instant,
+    ) -> Option<Detached> {
         let mut state = self.state.lock();
         if state.generation != generation || state.client.is_none() {
             return None;
@@ -219,22 +286,48 @@ impl Session {
         state.client = None;
         state.waker = None;
         state.outgoing.disconnect();
-        let outlives = !state.has_ended && state.expiry_seconds > 0;
-        state.will = will.filter(|will| outlives && !will.delay.is_zero());
-        Some(Detached { expiry_seconds: state.expiry_seconds, has_ended: state.has_ended })
+        let expiry_seconds = self.expiry_seconds();
+        let outlives = !state.has_ended && expiry_seconds > 0;
+        let waits = |will: &Will| parting == Parting::ForRestart || !will.delay.is_zero();
+        state.will = will.filter(|will| outlives && waits(will));
+        if let Some(stored) = self.stored.as_ref().filter(|_| outlives) {
+            let moment = Moment::at(now);
+            let (at, will) = (Some(moment.unix_ms), state.will.as_deref());
+            let record = self.record(&state, stored, at, will, moment);
+            let mut changes = Changes::default();
+            changes.session_is(stored.id, &record);
+            // Noted under the session's lock, so that a connection that follows comes later.
+            stored.store.note(changes);
+        }
+        Some(Detached { expiry_seconds, has_ended: state.has_ended })
     }
 
     /// Changes the session expiry interval (DISCONNECT, §3.14.2.2.2).
     pub(crate) fn set_expiry(&self, generation: u64, seconds: u32) {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.generation == generation {
-            state.expiry_seconds = seconds;
+            self.expiry_seconds.store(seconds, Ordering::Relaxed);
         }
     }
 
     /// Seconds that the session outlives its connection.
     pub(crate) fn expiry_seconds(&self) -> u32 {
-        self.state.lock().expiry_seconds
+        self.expiry_seconds.load(Ordering::Relaxed)
+    }
+
+    /// Whether its QoS 1 and 2 messages have to be stored.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored.is_some() && self.expiry_seconds() > 0
+    }
+
+    /// Where it is stored, if it is.
+    pub(crate) fn stored_as(&self) -> Option<&StoredAs> {
+        self.stored.as_deref().filter(|_| self.expiry_seconds() > 0)
+    }
+
+    /// A number for a QoS 1 or 2 message for it.
+    pub(crate) fn next_entry(&self) -> u64 {
+        self.entries.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Asks the session's connection to say `reason_code` and close.
@@ -248,31 +341,53 @@ impl Session {
         }
     }
 
-    /// Marks the session as ended, so that its connection closes. Returns its filters and the
-    /// will that waited.
+    /// Marks the session as ended, so that its connection closes. Returns what it leaves behind.
     fn end(&self) -> Ended {
         let mut state = self.state.lock();
         state.has_ended = true;
         // Routes may hold the session for a while; what it kept is not needed.
-        state.outgoing = Outgoing::default();
+        let mut gone = Gone::of(self.stored.as_deref());
+        let left = state.outgoing.end(&mut gone);
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
+        let filters: Vec<Box<str>> = std::mem::take(&mut state.subscriptions).into_keys().collect();
+        let mut changes = gone.into_changes();
+        if let Some(stored) = &self.stored {
+            for packet_id in state.incoming.end() {
+                changes.receipt_over(stored.id, packet_id.get());
+            }
+            filters.iter().for_each(|filter| changes.unsubscribed(stored.id, filter));
+            changes.session_ended(stored.id);
+        }
         Ended {
-            filters: std::mem::take(&mut state.subscriptions).into_keys().collect(),
+            filters,
+            shared: left.shared,
+            changes,
             will: state.will.take(),
             deadlines: std::mem::take(&mut state.deadlines),
         }
     }
 
     /// Takes the delayed will, if the session still has connection number `generation` behind it.
-    pub(crate) fn take_due_will(&self, generation: u64) -> Option<Box<Will>> {
+    /// What the store has to know of it is added to `changes`.
+    pub(crate) fn take_due_will(
+        &self,
+        generation: u64,
+        now: Instant,
+        changes: &mut Changes,
+    ) -> Option<Box<Will>> {
         let mut state = self.state.lock();
-        if state.generation == generation && state.client.is_none() {
-            state.will.take()
-        } else {
-            None
+        if state.generation != generation || state.client.is_some() {
+            return None;
         }
+        let will = state.will.take()?;
+        if let Some(stored) = &self.stored {
+            let moment = Moment::at(now);
+            let record = self.record(&state, stored, Some(moment.unix_ms), None, moment);
+            changes.session_is(stored.id, &record);
+        }
+        Some(will)
     }
 
     /// The device whose session this is.
@@ -287,19 +402,43 @@ impl Session {
 
     /// Delivers a message under these terms.
     pub(crate) fn deliver(&self, delivery: &mut Delivery<'_>, terms: &Terms<'_>) -> Delivered {
+        let mut gone = Gone::of(self.stored.as_deref());
+        let delivered = self.deliver_in(delivery, terms, &mut gone);
+        if terms.entry != 0
+            && !matches!(
+                delivered,
+                Delivered::Sent | Delivered::Queued | Delivered::QueuedForAnother
+            )
+        {
+            gone.push(terms.entry, delivery.kept.clone());
+        }
+        gone.note();
+        delivered
+    }
+
+    fn deliver_in(
+        &self,
+        delivery: &mut Delivery<'_>,
+        terms: &Terms<'_>,
+        gone: &mut Gone<'_>,
+    ) -> Delivered {
+        let entry = match (terms.qos, terms.entry) {
+            (QoS::AtMostOnce, _) => 0,
+            (_, 0) => self.next_entry(),
+            (_, entry) => entry,
+        };
+        let terms = &Terms { entry, ..*terms };
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.has_ended {
             return Delivered::Offline;
         }
         let was_empty = state.outgoing.mailbox_is_empty();
+        let keeps = self.expiry_seconds() > 0;
         let delivered = match &state.client {
-            Some(client) => {
-                let keeps = state.expiry_seconds > 0;
-                state.outgoing.send(delivery, terms, client, keeps, &self.limits)
-            }
-            None if terms.qos != QoS::AtMostOnce && state.expiry_seconds > 0 => {
-                state.outgoing.enqueue(delivery.kept(), terms, &self.limits)
+            Some(client) => state.outgoing.send(delivery, terms, client, keeps, &self.limits, gone),
+            None if entry != 0 && keeps => {
+                state.outgoing.enqueue(delivery.kept(), terms, &self.limits, gone)
             }
             None => Delivered::Offline,
         };
@@ -312,10 +451,36 @@ impl Session {
         delivered
     }
 
-    /// Whether a shared subscription's message would be sent at once.
-    pub(crate) fn has_room(&self, qos: QoS) -> bool {
+    /// What the store is to have of a message that this session gets under `terms`.
+    pub(crate) fn enqueue_in_store(
+        &self,
+        terms: &Terms<'_>,
+        bytes: &StoredBytes,
+        changes: &mut Changes,
+    ) {
+        if let Some(stored) = &self.stored {
+            let share = terms.share.map(AsRef::as_ref);
+            let record =
+                records::entry(terms.qos, terms.retain, terms.identifiers, share, bytes.body());
+            changes.enqueue(stored.id, terms.entry, &record);
+        }
+    }
+
+    /// How well it can take a message of a shared subscription.
+    pub(crate) fn standing(&self, qos: QoS) -> Standing {
         let state = self.state.lock();
-        state.client.is_some_and(|client| state.outgoing.has_room(qos, &client, &self.limits))
+        match &state.client {
+            _ if state.has_ended => Standing::Gone,
+            Some(client) if state.outgoing.has_room(qos, client, &self.limits) => Standing::Ready,
+            Some(_) => Standing::Busy,
+            None if self.expiry_seconds() > 0 && qos != QoS::AtMostOnce => Standing::Away,
+            None => Standing::Gone,
+        }
+    }
+
+    /// Whether retained messages can be added without another one being dropped for them.
+    pub(crate) fn has_spare_room(&self, qos: QoS) -> bool {
+        self.state.lock().outgoing.has_spare_room(qos, &self.limits)
     }
 
     /// Ready when there is something for connection number `generation` to do.
@@ -344,17 +509,26 @@ impl Session {
         Poll::Pending
     }
 
-    /// Hands the mailbox over: `buffer`, which is empty, and the mailbox change places.
-    pub(crate) fn take_mail(&self, generation: u64, buffer: &mut Vec<u8>, now: Instant) -> Mail {
+    /// Hands the mailbox over: `buffer`, which is empty, and the mailbox change places. `pumped`
+    /// is set to what was not sent after all.
+    pub(crate) fn take_mail(
+        &self,
+        generation: u64,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+        pumped: &mut Pumped,
+    ) -> Mail {
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.generation != generation || state.has_ended {
             return Mail::Close(ReasonCode::SessionTakenOver);
         }
         state.outgoing.swap_mailbox(buffer);
+        let mut gone = Gone::of(self.stored.as_deref());
         if let Some(client) = &state.client {
-            state.outgoing.pump(client, &self.limits, now);
+            *pumped = state.outgoing.pump(client, &self.limits, now, &mut gone);
         }
+        gone.note();
         state.close.map_or(Mail::Send, Mail::Close)
     }
 
@@ -363,14 +537,14 @@ impl Session {
         self.state.lock().outgoing.shrink();
     }
 
-    /// The peer acknowledges what was sent to it. Appends the answer to `replies`.
+    /// The peer acknowledges what was sent to it, or releases what it sent. What the store has to
+    /// know is added to `settled`.
     pub(crate) fn acknowledged(
         &self,
         generation: u64,
         packet: &Acknowledgement<'_>,
-        version: ProtocolVersion,
-        replies: &mut Vec<u8>,
         now: Instant,
+        settled: &mut Settled,
     ) {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -378,40 +552,65 @@ impl Session {
             // It acknowledges to a connection that is no longer the session's.
             return;
         }
-        let id = packet.packet_id;
-        let answer = match packet.kind {
-            AcknowledgementKind::Puback => {
-                state.outgoing.puback(id);
-                None
-            }
+        let (id, mut gone) = (packet.packet_id, Gone::of(self.stored.as_deref()));
+        match packet.kind {
+            AcknowledgementKind::Puback => state.outgoing.puback(id, &mut gone),
             AcknowledgementKind::Pubrec => {
-                let is_known = state.outgoing.pubrec(id, packet.reason_code);
-                (!packet.reason_code.is_error()).then_some((AcknowledgementKind::Pubrel, is_known))
+                let is_known = state.outgoing.pubrec(id, packet.reason_code, &mut gone);
+                if !packet.reason_code.is_error() {
+                    settled.answer = Some((AcknowledgementKind::Pubrel, id, is_known));
+                    settled.waits = is_known && self.stored.is_some();
+                }
             }
-            AcknowledgementKind::Pubcomp => {
-                state.outgoing.pubcomp(id);
-                None
-            }
+            AcknowledgementKind::Pubcomp => state.outgoing.pubcomp(id, &mut gone),
             AcknowledgementKind::Pubrel => {
-                Some((AcknowledgementKind::Pubcomp, state.incoming.released(id)))
+                let is_known = state.incoming.released(id);
+                settled.answer = Some((AcknowledgementKind::Pubcomp, id, is_known));
+                if let Some(stored) = self.stored.as_ref().filter(|_| is_known) {
+                    settled.changes.receipt_over(stored.id, id.get());
+                    settled.waits = true;
+                }
             }
-        };
-        if let Some((kind, is_known)) = answer {
-            append_acknowledgement(replies, version, kind, id, is_known);
         }
         if let Some(client) = &state.client {
-            state.outgoing.pump(client, &self.limits, now);
+            settled.pumped = state.outgoing.pump(client, &self.limits, now, &mut gone);
         }
+        settled.changes.append(gone.into_changes());
     }
 
-    /// A QoS 2 PUBLISH came in. Whether its message is new, a repetition, or one too many.
-    pub(crate) fn received(&self, packet_id: NonZeroU16) -> Received {
-        self.state.lock().incoming.received(packet_id, usize::from(self.limits.in_flight_max))
+    /// A QoS 2 PUBLISH came in by connection number `generation`. Whether its message is new, a
+    /// repetition, or one too many. A new one is added to `changes`, where the session is stored.
+    pub(crate) fn received(
+        &self,
+        generation: u64,
+        packet_id: NonZeroU16,
+        changes: &mut Changes,
+    ) -> Received {
+        let mut state = self.state.lock();
+        if state.must_close(generation) == Some(ReasonCode::SessionTakenOver) {
+            // The session's own connection is to decide about it.
+            return Received::TakenOver;
+        }
+        let is_v5 = state.client.is_some_and(|client| client.version.is_v5());
+        let max = if is_v5 { usize::from(self.limits.in_flight_max) } else { usize::MAX };
+        let received = state.incoming.received(packet_id, max);
+        if let Some(stored) = self.stored_as().filter(|_| received == Received::New) {
+            changes.received(stored.id, packet_id.get());
+        }
+        received
     }
 
     /// A QoS 2 PUBLISH was refused, so its packet identifier is free again [MQTT-4.3.3-9].
-    pub(crate) fn refused(&self, packet_id: NonZeroU16) {
-        self.state.lock().incoming.released(packet_id);
+    pub(crate) fn refused(&self, generation: u64, packet_id: NonZeroU16) {
+        let mut state = self.state.lock();
+        if state.generation == generation
+            && state.incoming.released(packet_id)
+            && let Some(stored) = &self.stored
+        {
+            let mut changes = Changes::default();
+            changes.receipt_over(stored.id, packet_id.get());
+            stored.store.note(changes);
+        }
     }
 
     /// Notes a subscription that connection number `generation` asks for. `None` when there is
@@ -422,6 +621,8 @@ impl Session {
         generation: u64,
         filter: &str,
         options: SubscriptionOptions,
+        identifier: Option<u32>,
+        changes: &mut Changes,
     ) -> Option<bool> {
         let mut state = self.state.lock();
         if state.must_close(generation) == Some(ReasonCode::SessionTakenOver) {
@@ -432,6 +633,10 @@ impl Session {
             return None;
         }
         state.subscriptions.insert(filter.into(), options);
+        if let Some(stored) = self.stored_as() {
+            changes
+                .put_subscription(stored.id, &records::subscription(filter, options, identifier));
+        }
         Some(is_new)
     }
 
@@ -446,9 +651,44 @@ impl Session {
     }
 
     /// Forgets a subscription. Returns whether there was one.
-    pub(crate) fn unsubscribed(&self, filter: &str) -> bool {
-        self.state.lock().subscriptions.remove(filter).is_some()
+    pub(crate) fn unsubscribed(&self, filter: &str, changes: &mut Changes) -> bool {
+        let existed = self.state.lock().subscriptions.remove(filter).is_some();
+        if let Some(stored) = self.stored.as_ref().filter(|_| existed) {
+            changes.unsubscribed(stored.id, filter);
+        }
+        existed
     }
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// The answer to it, and whether its packet identifier is known.
+    pub(crate) answer: Option<(AcknowledgementKind, NonZeroU16, bool)>,
+    /// What the store has to know.
+    pub(crate) changes: Changes,
+    /// The answer must not leave before that is stored: after a restart the peer would get, or
+    /// give, a QoS 2 message twice.
+    pub(crate) waits: bool,
+    pub(crate) pumped: Pumped,
+}
+
+/// What a session is given a connection with.
+struct Attached {
+    /// The connection's number.
+    generation: u64,
+    deadlines: Vec<DeadlineKey>,
+    changes: Changes,
+    pumped: Pumped,
+}
+
+/// Why a session loses its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// The connection is over.
+    ForGood,
+    /// The gateway ends. The will is published after its next start, if the client stays away.
+    ForRestart,
 }
 
 /// A session without connection.
@@ -463,6 +703,10 @@ pub(crate) struct Detached {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) filters: Vec<Box<str>>,
+    /// Messages of shared subscriptions that another member should get (§4.8.2).
+    pub(crate) shared: Vec<(Arc<str>, Arc<Message>)>,
+    /// What the store has to forget.
+    pub(crate) changes: Changes,
     pub(crate) will: Option<Box<Will>>,
     deadlines: Vec<DeadlineKey>,
 }
@@ -475,6 +719,8 @@ pub(crate) enum Received {
     Again,
     /// The peer exceeds the receive maximum [MQTT-3.3.4-7].
     TooMany,
+    /// The session has another connection.
+    TakenOver,
 }
 
 /// Appends an acknowledgement without properties.

@@ -6,15 +6,18 @@ use portreeve_mqtt::{
     Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, SubackKind, Subscribe,
     SubscribeEntry, Unsubscribe,
 };
+use portreeve_store::Changes;
 use tokio::time::Instant;
 
-use crate::client::EstablishedClient;
+use crate::client::{EstablishedClient, RetainedMessage};
 use crate::message::Encodings;
+use crate::records::{Moment, StoredBytes};
 use crate::session::{Delivered, Delivery, Terms};
 use crate::topics::Subscription;
+use crate::uncommitted::{Promise, append_suback};
 
-/// Retained messages that one SUBSCRIBE is answered with, however many filters it has.
-const RETAINED_MAX: usize = 100_000;
+/// Retained messages that one filter is answered with.
+const RETAINED_MAX: usize = 1_000_000;
 
 /// Handles a SUBSCRIBE; SUBACK is appended to `replies`, retained messages go to the mailbox.
 pub(crate) fn subscribe(
@@ -23,35 +26,43 @@ pub(crate) fn subscribe(
     now: Instant,
     replies: &mut Vec<u8>,
 ) {
-    let mut retained_left = RETAINED_MAX;
     let identifier = packet.subscription_identifier();
-    let codes: Vec<u8> = packet
-        .entries
-        .iter()
-        .map(|entry| match subscribe_one(client, &entry, identifier, &mut retained_left, now) {
-            Ok(QoS::AtMostOnce) => ReasonCode::Success.byte(),
-            Ok(QoS::AtLeastOnce) => ReasonCode::GrantedQoS1.byte(),
-            Ok(QoS::ExactlyOnce) => ReasonCode::GrantedQoS2.byte(),
+    let mut changes = Changes::default();
+    let mut filters: Vec<(Box<str>, bool)> = Vec::new();
+    let mut codes = Vec::new();
+    for entry in packet.entries.iter() {
+        let subscribed = subscribe_one(client, &entry, identifier, now, &mut changes);
+        filters.push((entry.filter.as_str().into(), matches!(subscribed, Ok(true))));
+        codes.push(match subscribed {
+            Ok(_) => granted(entry.options.qos),
             Err(reason_code) => reason_code.byte(),
-        })
-        .collect();
-    let suback = Suback {
-        kind: SubackKind::Suback,
-        packet_id: packet.packet_id,
-        properties: Properties::NONE,
-        reason_codes: &codes,
-    };
-    // One byte for each filter of a packet that was read always fits.
-    let _fits = Packet::Suback(suback).encode(client.version, replies);
+        });
+    }
+    let packet_id = packet.packet_id;
+    if !changes.is_empty() {
+        client.uncommitted.append(changes);
+        client.uncommitted.promise(Promise::Subscriptions { packet_id, filters });
+    }
+    let version = client.version;
+    append_suback(version, packet_id, &codes, client.answers(replies));
+    send_retained(client, now);
 }
 
+const fn granted(qos: QoS) -> u8 {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success.byte(),
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1.byte(),
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2.byte(),
+    }
+}
+/// Whether the subscription is new.
 fn subscribe_one(
     client: &mut EstablishedClient,
     entry: &SubscribeEntry<'_>,
     identifier: Option<u32>,
-    retained_left: &mut usize,
     now: Instant,
-) -> Result<QoS, ReasonCode> {
+    changes: &mut Changes,
+) -> Result<bool, ReasonCode> {
     let shared = entry.filter.shared();
     let filter = shared.map_or(entry.filter, |shared| shared.filter);
     if filter.as_str().split('/').count() > client.gateway.limits.topic_levels_max {
@@ -61,12 +72,11 @@ fn subscribe_one(
         tracing::debug!(device = %client.device.name, filter = %entry.filter, "may not subscribe");
         return Err(ReasonCode::NotAuthorized);
     }
-    let session = &client.session;
+    let (session, options) = (&client.session, entry.options);
     let is_new = session
-        .subscribed(client.generation, entry.filter.as_str(), entry.options)
+        .subscribed(client.generation, entry.filter.as_str(), options, identifier, changes)
         .ok_or(ReasonCode::QuotaExceeded)?;
-    let subscription =
-        Subscription { session: Arc::clone(session), options: entry.options, identifier };
+    let subscription = Subscription { session: Arc::clone(session), options, identifier };
     let topics = &client.gateway.broker.topics;
     topics.subscribe(entry.filter, subscription);
     if session.has_ended() {
@@ -74,55 +84,73 @@ fn subscribe_one(
         topics.unsubscribe(entry.filter, session);
         return Err(ReasonCode::UnspecifiedError);
     }
-    let sends_retained = match entry.options.retain_handling {
+    let sends_retained = match options.retain_handling {
         RetainHandling::Send => true,
         RetainHandling::SendIfNew => is_new,
         RetainHandling::DoNotSend => false,
     };
     // Shared subscriptions get no retained messages (§4.8.2).
     if sends_retained && shared.is_none() {
-        let filter = filter.as_str();
-        send_retained(client, filter, entry.options.qos, identifier, retained_left, now);
+        let messages = topics.retained(filter.as_str(), now, RETAINED_MAX);
+        client.retained.add(messages, options.qos, identifier);
     }
-    Ok(entry.options.qos)
+    Ok(is_new)
 }
 
-fn send_retained(
-    client: &EstablishedClient,
-    filter: &str,
-    qos: QoS,
-    identifier: Option<u32>,
-    retained_left: &mut usize,
-    now: Instant,
-) {
-    let broker = &client.gateway.broker;
-    let identifiers: Vec<u32> = identifier.into_iter().collect();
-    let mut encodings = Encodings::default();
-    let mut wakers = Vec::new();
-    let retained = broker.topics.retained(filter, now, *retained_left);
-    *retained_left -= retained.len();
-    for kept in retained {
-        let properties = kept.properties_at(now);
-        let Some(message) = kept.borrowed(true, &properties) else { continue };
-        encodings.reset();
-        let terms = Terms { qos: message.qos.min(qos), retain: true, identifiers: &identifiers };
-        let mut delivery = Delivery {
-            message,
-            encodings: &mut encodings,
-            kept: Some(Arc::clone(&kept)),
-            wakers: &mut wakers,
-        };
-        match client.session.deliver(&mut delivery, &terms) {
-            Delivered::MailboxFull => broker.metrics.messages_dropped_mailbox.add(1),
-            Delivered::QueueFull | Delivered::QueuedForAnother => {
-                broker.metrics.messages_dropped_queue.add(1);
-            }
-            Delivered::TooLarge => broker.metrics.messages_dropped_too_large.add(1),
-            Delivered::Sent | Delivered::Queued | Delivered::Offline => {}
+/// Sends retained messages that new subscriptions asked for, as far as there is room for them.
+/// Called again when there may be more.
+pub(crate) fn send_retained(client: &mut EstablishedClient, now: Instant) {
+    while let Some(next) = client.retained.next(&client.session) {
+        let broker = &client.gateway.broker;
+        // Meanwhile another one may have taken its place, which the client got as it was published.
+        if next.message.is_expired(now) || !broker.topics.is_retained(&next.message) {
+            continue;
+        }
+        send_one(client, &next, now);
+    }
+}
+
+/// What of them is left when the connection ends waits in the session's queue.
+pub(crate) fn keep_retained(client: &mut EstablishedClient, now: Instant) {
+    if client.session.expiry_seconds() > 0 {
+        for next in std::mem::take(&mut client.retained) {
+            send_one(client, &next, now);
         }
     }
+}
+
+fn send_one(client: &mut EstablishedClient, next: &RetainedMessage, now: Instant) {
+    let RetainedMessage { message: kept, qos, identifier } = next;
+    let properties = kept.properties_at(now);
+    let Some(message) = kept.borrowed(true, &properties) else { return };
+    let identifiers: Vec<u32> = identifier.iter().copied().collect();
+    let qos = message.qos.min(*qos);
+    let entry = match client.session.stored_as() {
+        Some(_) if qos != QoS::AtMostOnce => client.session.next_entry(),
+        _ => 0,
+    };
+    let terms = Terms { qos, retain: true, identifiers: &identifiers, entry, share: None };
+    if let Some(stored) = client.session.stored_as().filter(|_| entry != 0) {
+        let (mut changes, moment) = (Changes::default(), Moment::at(now));
+        let bytes = StoredBytes::of(kept, 1, &stored.store, &mut changes, moment);
+        client.session.enqueue_in_store(&terms, &bytes, &mut changes);
+        // Noted before it can be acknowledged.
+        stored.store.note(changes);
+    }
+    let mut encodings = Encodings::default();
     // This connection's own task is the one that runs; it looks into its mailbox next.
-    drop(wakers);
+    let mut wakers = Vec::new();
+    let kept = Some(Arc::clone(kept));
+    let mut delivery = Delivery { message, encodings: &mut encodings, kept, wakers: &mut wakers };
+    let delivered = client.session.deliver(&mut delivery, &terms);
+    let metrics = &client.gateway.broker.metrics;
+    match delivered {
+        Delivered::MailboxFull => metrics.messages_dropped_mailbox.add(1),
+        Delivered::QueueFull | Delivered::QueuedForAnother => metrics.messages_dropped_queue.add(1),
+        Delivered::TooLarge => metrics.messages_dropped_too_large.add(1),
+        Delivered::Sent => metrics.messages_delivered.add(1),
+        Delivered::Queued | Delivered::Offline => {}
+    }
 }
 
 /// Handles an UNSUBSCRIBE; UNSUBACK is appended to `replies`.
@@ -131,11 +159,12 @@ pub(crate) fn unsubscribe(
     packet: &Unsubscribe<'_>,
     replies: &mut Vec<u8>,
 ) {
+    let mut over = Changes::default();
     let codes: Vec<u8> = packet
         .filters
         .iter()
         .map(|filter| {
-            let existed = client.session.unsubscribed(filter.as_str());
+            let existed = client.session.unsubscribed(filter.as_str(), &mut over);
             if existed {
                 client.gateway.broker.topics.unsubscribe(filter, &client.session);
             }
@@ -148,5 +177,6 @@ pub(crate) fn unsubscribe(
         properties: Properties::NONE,
         reason_codes: &codes,
     };
-    let _fits = Packet::Suback(unsuback).encode(client.version, replies);
+    client.uncommitted.append(over);
+    let _fits = Packet::Suback(unsuback).encode(client.version, client.answers(replies));
 }

@@ -9,12 +9,13 @@ use portreeve_mqtt::{QoS, SubscriptionOptions, TopicFilter};
 use tokio::time::Instant;
 
 use crate::message::Message;
-use crate::session::Session;
+use crate::session::{Session, Standing};
 
 mod retained;
 mod tree;
 
 use retained::RetainedTree;
+pub(crate) use retained::{Kept, Retention};
 use tree::SubscriptionTree;
 
 /// Subscriptions and retained messages of the whole process.
@@ -67,22 +68,45 @@ impl Receiver {
 
 /// The members of one shared subscription; a message goes to one of them.
 pub(crate) struct SharedGroup {
+    /// Its whole topic filter, `$share` included.
+    pub(crate) filter: Arc<str>,
     members: Vec<Receiver>,
     next: AtomicUsize,
 }
 
 impl SharedGroup {
-    fn new<'a>(members: impl Iterator<Item = &'a Subscription>) -> Self {
-        Self { members: members.map(Receiver::of).collect(), next: AtomicUsize::new(0) }
+    fn new<'a>(filter: Arc<str>, members: impl Iterator<Item = &'a Subscription>) -> Self {
+        Self { filter, members: members.map(Receiver::of).collect(), next: AtomicUsize::new(0) }
+    }
+
+    /// Whether any of its members is stored.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.members.iter().any(|member| member.session.is_stored())
+    }
+
+    /// The member that gets a message of this QoS: whose turn it is among those that can send it
+    /// at once, else among those that are connected, else among those that keep it.
+    pub(crate) fn choose(&self, qos: QoS) -> Option<&Receiver> {
+        let mut best = None;
+        for member in self.in_turn(self.next_turn()) {
+            let standing = member.session.standing(qos.min(member.qos));
+            if standing == Standing::Ready {
+                return Some(member);
+            }
+            if standing != Standing::Gone && best.is_none_or(|(other, _)| standing < other) {
+                best = Some((standing, member));
+            }
+        }
+        best.map(|(_, member)| member)
     }
 
     /// Whose turn it is.
-    pub(crate) fn next_turn(&self) -> usize {
+    fn next_turn(&self) -> usize {
         self.next.fetch_add(1, Ordering::Relaxed) % self.members.len().max(1)
     }
 
     /// The members, beginning with the one whose turn it is.
-    pub(crate) fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Receiver> {
+    fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Receiver> {
         let (before, from) = self.members.split_at_checked(turn).unwrap_or((&[], &self.members));
         from.iter().chain(before)
     }
@@ -163,10 +187,21 @@ impl Topics {
         self.subscriptions.read().count()
     }
 
-    /// Keeps `message` for later subscribers, in place of the one before. Returns whether there
-    /// was room.
-    pub(crate) fn retain(&self, message: Arc<Message>, now: Instant) -> bool {
-        self.retained.write().insert(message, now)
+    /// The members of a shared subscription by its whole topic filter.
+    pub(crate) fn shared_group(&self, filter: &str) -> Option<Arc<SharedGroup>> {
+        let filter = TopicFilter::parse(filter).ok()?;
+        self.subscriptions.read().group(filter)
+    }
+
+    /// Keeps `message` for later subscribers, in place of the one before. `order` is its place
+    /// among the messages that are stored; an earlier one does not replace a later one.
+    pub(crate) fn retain(&self, message: Arc<Message>, order: u64, now: Instant) -> Retention {
+        self.retained.write().insert(message, order, now)
+    }
+
+    /// Whether `message` is the one that is retained for its topic.
+    pub(crate) fn is_retained(&self, message: &Arc<Message>) -> bool {
+        self.retained.read().is_current(message)
     }
 
     /// Forgets the message of a topic.

@@ -7,7 +7,7 @@ use portreeve_mqtt::{Connect, ReasonCode};
 use portreeve_plugin::Plugin;
 use portreeve_plugin::contract::Verdict;
 
-use crate::devices::{Device, DeviceName, Origin};
+use crate::devices::{Admitted, Device, DeviceName, Origin};
 use crate::gateway::{Gateway, Verification};
 use crate::guest_view::{self, WhoIsThis};
 use crate::permissions::Permissions;
@@ -19,6 +19,8 @@ pub(crate) struct Admission {
     pub(crate) permissions: Permissions,
     /// Seconds until it has to be verified again.
     pub(crate) expires_in: Option<u32>,
+    /// Whether its entry in the registry has to be stored.
+    pub(crate) is_changed: bool,
 }
 
 /// What verification says about one step of a CONNECT.
@@ -53,7 +55,7 @@ pub(crate) async fn verify(
             let verdict = verdict.map_err(|error| {
                 gateway.broker.metrics.verifier_faults.add(1);
                 if plugin.may_log() {
-                    tracing::warn!(plugin = plugin.name(), gateway = gateway.name, %error, "no verdict");
+                    tracing::warn!(plugin = plugin.name(), gateway = %gateway.name, %error, "no verdict");
                 }
                 Refusal::new(ReasonCode::ServerUnavailable, "the verifier gave no verdict")
             })?;
@@ -74,7 +76,7 @@ fn open(gateway: &Gateway, client_id: &str) -> Admission {
         enabled: true,
         origin: Origin::AutoCreated,
     };
-    Admission { device: Arc::new(device), permissions, expires_in: None }
+    Admission { device: Arc::new(device), permissions, expires_in: None, is_changed: false }
 }
 
 /// The client identifier where it can be a device name, otherwise one that is the same each time.
@@ -101,7 +103,7 @@ fn one_party(gateway: &Gateway, connect: &Connect<'_>) -> Result<Admission, Refu
         ));
     }
     let permissions = Permissions::everything(gateway.reads_sys(device.name.as_str()));
-    Ok(Admission { device, permissions, expires_in: None })
+    Ok(Admission { device, permissions, expires_in: None, is_changed: false })
 }
 
 fn by_verdict(
@@ -114,7 +116,7 @@ fn by_verdict(
     let unusable = |message: String| {
         gateway.broker.metrics.verifier_faults.add(1);
         if plugin.may_log() {
-            tracing::warn!(plugin = plugin.name(), gateway = gateway.name, "{message}");
+            tracing::warn!(plugin = plugin.name(), gateway = %gateway.name, "{message}");
         }
         Refusal::new(ReasonCode::ServerUnavailable, "the verifier's verdict cannot be used")
     };
@@ -128,12 +130,13 @@ fn by_verdict(
             let admission = guest_view::admission(admission).map_err(unusable)?;
             let permissions = admission.permissions(gateway, client_id, connect.user_name);
             let product = admission.product.as_deref().unwrap_or(&gateway.product);
-            let device = gateway
+            let Admitted { device, is_changed } = gateway
                 .broker
                 .registry
                 .admit(product, admission.device_name, admission.attributes)
                 .map_err(|error| Refusal::new(ReasonCode::NotAuthorized, error.to_string()))?;
-            Ok(Step::Admitted(Admission { device, permissions, expires_in: admission.expires_in }))
+            let expires_in = admission.expires_in;
+            Ok(Step::Admitted(Admission { device, permissions, expires_in, is_changed }))
         }
     }
 }

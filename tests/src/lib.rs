@@ -10,7 +10,9 @@
     reason = "tests stop at the first surprise"
 )]
 
+pub mod binary;
 pub mod client;
+pub mod crash;
 pub mod gateway;
 pub mod guests;
 pub mod load;

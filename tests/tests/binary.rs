@@ -10,26 +10,12 @@
 )]
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 
+use portreeve_tests::binary::binary;
 use portreeve_tests::guests;
 use tempfile::TempDir;
-
-/// The binary, built once.
-fn binary() -> PathBuf {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let arguments = ["build", "--quiet", "-p", "portreeve", "--bin", "portreeve"];
-        let built =
-            Command::new(env!("CARGO")).current_dir(guests::workspace()).args(arguments).status();
-        assert!(built.unwrap().success(), "the binary does not build");
-        let test = std::env::current_exe().unwrap();
-        test.parent().unwrap().parent().unwrap().join("portreeve")
-    };
-    BINARY.get_or_init(build).clone()
-}
 
 fn plugins(names: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();

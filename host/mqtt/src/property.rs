@@ -331,6 +331,21 @@ impl PropertiesBuf {
         crate::wire::all_or_nothing(&mut self.bytes, |bytes| property.write(bytes))
     }
 
+    /// Reads the list of a PUBLISH from the bytes that [`Self::as_bytes`] gave, to keep it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for bytes that are no such list.
+    pub fn of_publish(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        check(&bytes, List::Publish, &Limits::STANDARD)?;
+        Ok(Self { bytes })
+    }
+
+    /// The list as it is encoded, without its length.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
     /// Bytes of the list, without its length.
     #[must_use]
     pub const fn bytes(&self) -> usize {

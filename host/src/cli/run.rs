@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use portreeve::Server;
-use portreeve::config::{Config, LogFormat, VerificationConfig};
+use portreeve::config::{Config, Durability, LogFormat, VerificationConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +24,10 @@ pub(crate) struct Source {
     /// Directory for what the gateway keeps.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// What survives a restart: memory (nothing), process (SIGKILL) or power (loss of power).
+    /// Without it: process where there is a data directory, memory otherwise.
+    #[arg(long, value_name = "MODE")]
+    durability: Option<Durability>,
     /// Address to listen on, instead of the first gateway's; may be given more than once.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
@@ -42,6 +46,7 @@ impl Source {
         };
         config.plugins = self.plugins.or(config.plugins);
         config.data = self.data.or(config.data);
+        config.durability = self.durability.or(config.durability);
         if let Some(gateway) = config.gateways.first_mut() {
             if !self.listen.is_empty() {
                 gateway.listen = self.listen;

@@ -54,12 +54,12 @@ pub(super) async fn accept(
         Ok(bytes) => bytes,
         Err(NoPacket::Gone(why)) => {
             metrics.connections_refused.add(1);
-            tracing::debug!(%peer, gateway = gateway.name, why, "no CONNECT");
+            tracing::debug!(%peer, gateway = %gateway.name, why, "no CONNECT");
             return None;
         }
         Err(NoPacket::Fault(error)) => {
             metrics.protocol_faults.add(1);
-            tracing::debug!(%peer, gateway = gateway.name, %error, "no valid CONNECT");
+            tracing::debug!(%peer, gateway = %gateway.name, %error, "no valid CONNECT");
             let answer = answer_to_fault(&unverified.buffer, &error);
             drop(place);
             farewell::say(unverified.stream, &answer).await;
@@ -72,7 +72,7 @@ pub(super) async fn accept(
         Ok(accepted) => {
             metrics.connects_admitted.add(1);
             let device = accepted.client.device.name.as_str();
-            tracing::debug!(device, client_id = connect.client_id, %peer, gateway = gateway.name, "connected");
+            tracing::debug!(device, client_id = connect.client_id, %peer, gateway = %gateway.name, "connected");
             Some((unverified.stream, accepted, unverified.buffer))
         }
         Err(refusal) => {
@@ -91,7 +91,7 @@ fn log_refusal(connect: &Connect<'_>, peer: SocketAddr, gateway: &Gateway, refus
         client_id = connect.client_id,
         user_name = connect.user_name.unwrap_or_default(),
         %peer,
-        gateway = gateway.name,
+        gateway = %gateway.name,
         reason = refusal.reason_code.name(),
         why = refusal.message,
         "CONNECT refused"

@@ -9,6 +9,9 @@ use super::Received;
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     unreleased: BTreeSet<NonZeroU16>,
+    /// How many of them an earlier connection left; they do not count against this one's receive
+    /// maximum (§4.9).
+    left: usize,
 }
 
 impl Incoming {
@@ -16,7 +19,7 @@ impl Incoming {
         if self.unreleased.contains(&packet_id) {
             return Received::Again;
         }
-        if self.unreleased.len() >= max {
+        if self.unreleased.len() - self.left >= max {
             return Received::TooMany;
         }
         self.unreleased.insert(packet_id);
@@ -25,6 +28,23 @@ impl Incoming {
 
     /// Whether the identifier was in use.
     pub(super) fn released(&mut self, packet_id: NonZeroU16) -> bool {
-        self.unreleased.remove(&packet_id)
+        let was_used = self.unreleased.remove(&packet_id);
+        self.left = self.left.min(self.unreleased.len());
+        was_used
+    }
+
+    /// A new connection has the session.
+    pub(super) fn attached(&mut self) {
+        self.left = self.unreleased.len();
+    }
+
+    /// Puts back what the store had.
+    pub(super) fn restore(&mut self, packet_ids: impl Iterator<Item = NonZeroU16>) {
+        self.unreleased.extend(packet_ids);
+    }
+
+    /// The identifiers that were in use, at the end of the session.
+    pub(super) fn end(&mut self) -> BTreeSet<NonZeroU16> {
+        std::mem::take(self).unreleased
     }
 }

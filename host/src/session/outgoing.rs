@@ -7,13 +7,18 @@ use std::sync::Arc;
 use portreeve_mqtt::{
     AcknowledgementKind, PropertiesBuf, Property, QoS, ReasonCode, append_publish,
 };
+use portreeve_store::Changes;
 use tokio::time::Instant;
 
 use super::{
     Client, Delivered, Delivery, QueuePolicy, SessionLimits, Terms, append_acknowledgement,
 };
 use crate::message::Message;
+use crate::records::StoredAs;
 
+/// How far the numbers of entries may lie apart before identifiers are compared one by one; less
+/// than half of the identifiers that there are.
+const NEAR: u64 = 30_000;
 /// A mailbox above this size is given back as soon as it was sent.
 const MAILBOX_KEEP_BYTES: usize = 64 << 10;
 
@@ -28,30 +33,110 @@ pub(super) struct Outgoing {
     /// What waits, in order.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
-    last_packet_id: u16,
+    /// Those of them that take nothing of the client's quota.
+    old: usize,
+    /// The last entry that was sent.
+    last_sent: u64,
+}
+
+/// A message of the session by its number, which gives its packet identifier too: the same one
+/// after a restart of the gateway, without a record of it.
+fn packet_id(entry: u64) -> NonZeroU16 {
+    const IDENTIFIERS: u64 = 65_535;
+    let id = u16::try_from(entry % IDENTIFIERS).unwrap_or_default();
+    NonZeroU16::new(id).unwrap_or(NonZeroU16::MAX)
+}
+
+/// Collects what the store need not keep any more of a session that is stored.
+pub(super) struct Gone<'a> {
+    stored: Option<&'a StoredAs>,
+    changes: Changes,
+}
+
+impl<'a> Gone<'a> {
+    pub(super) fn of(stored: Option<&'a StoredAs>) -> Self {
+        Self { stored, changes: Changes::default() }
+    }
+
+    /// An entry is over. Its message lives until the store was told, since its own end has the
+    /// store forget its bytes.
+    pub(super) fn push(&mut self, entry: u64, message: Option<Arc<Message>>) {
+        if let Some(stored) = self.stored {
+            self.changes.dequeue(stored.id, entry);
+            if let Some(message) = message.filter(|message| message.stored().is_some()) {
+                self.changes.hold(message);
+            }
+        }
+    }
+
+    /// The message of an entry is the client's now.
+    fn released(&mut self, entry: u64, message: Option<Arc<Message>>) {
+        if let Some(stored) = self.stored {
+            self.changes.entry_released(stored.id, entry);
+            if let Some(message) = message.filter(|message| message.stored().is_some()) {
+                self.changes.hold(message);
+            }
+        }
+    }
+
+    pub(super) fn into_changes(self) -> Changes {
+        self.changes
+    }
+
+    /// Tells the store.
+    pub(super) fn note(self) {
+        if let Some(stored) = self.stored {
+            stored.store.note(self.changes);
+        }
+    }
 }
 
 #[derive(Debug)]
 struct InFlight {
-    packet_id: NonZeroU16,
+    entry: u64,
     qos: QoS,
     /// PUBREC came; the message is the client's, PUBREL is to be answered.
     is_released: bool,
+    /// It was released on an earlier connection, so it takes nothing of this one's quota (§4.9).
+    is_old: bool,
     /// For sending again; not kept for a session that ends with its connection.
     again: Option<Queued>,
 }
 
+/// A message of the session that waits, or may have to be sent again.
 #[derive(Debug, Clone)]
-struct Queued {
-    message: Arc<Message>,
-    qos: QoS,
-    retain: bool,
-    identifiers: Box<[u32]>,
+pub(super) struct Queued {
+    pub(super) entry: u64,
+    pub(super) message: Arc<Message>,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: Box<[u32]>,
+    /// The shared subscription that it came by.
+    pub(super) share: Option<Arc<str>>,
+}
+
+/// What a session that ends leaves behind.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Messages of shared subscriptions that another member should get.
+    pub(super) shared: Vec<(Arc<str>, Arc<Message>)>,
 }
 
 impl Outgoing {
     pub(super) const fn mailbox_is_empty(&self) -> bool {
         self.mailbox.is_empty()
+    }
+
+    /// Whether a message can be added without another one being dropped for it, with as much room
+    /// left for others.
+    pub(super) fn has_spare_room(&self, qos: QoS, limits: &SessionLimits) -> bool {
+        match qos {
+            QoS::AtMostOnce => self.mailbox.len() <= limits.mailbox_bytes_max / 2,
+            _ => {
+                self.queue.len() <= limits.queued_messages_max / 2
+                    && self.queued_bytes <= limits.queued_bytes_max / 2
+            }
+        }
     }
 
     pub(super) fn has_room(&self, qos: QoS, client: &Client, limits: &SessionLimits) -> bool {
@@ -64,10 +149,10 @@ impl Outgoing {
     }
 
     fn has_quota(&self, client: &Client) -> bool {
-        self.in_flight.len() < usize::from(client.receive_maximum)
+        self.in_flight.len() - self.old < usize::from(client.receive_maximum)
     }
 
-    /// Sends a message now, or has it wait.
+    /// Sends a message now, or has it wait. What is not QoS 0 has its number in `terms`.
     pub(super) fn send(
         &mut self,
         delivery: &mut Delivery<'_>,
@@ -75,27 +160,28 @@ impl Outgoing {
         client: &Client,
         keeps: bool,
         limits: &SessionLimits,
+        gone: &mut Gone<'_>,
     ) -> Delivered {
-        let is_at_most_once = terms.qos == QoS::AtMostOnce;
-        if !is_at_most_once && (self.has_waiting() || !self.has_quota(client)) {
-            return self.enqueue(delivery.kept(), terms, limits);
+        if terms.qos == QoS::AtMostOnce {
+            return match self.append(delivery, terms, client, None, limits) {
+                Appended::Yes => Delivered::Sent,
+                Appended::TooLarge => Delivered::TooLarge,
+                Appended::Full => Delivered::MailboxFull,
+            };
         }
-        let packet_id = if is_at_most_once { None } else { self.next_packet_id() };
-        if !is_at_most_once && packet_id.is_none() {
-            return self.enqueue(delivery.kept(), terms, limits);
+        let entry = terms.entry;
+        if self.has_waiting() || !self.has_quota(client) || self.is_used(entry) {
+            return self.enqueue(delivery.kept(), terms, limits, gone);
         }
-        match self.append(delivery, terms, client, packet_id, limits) {
+        match self.append(delivery, terms, client, Some(packet_id(entry)), limits) {
             Appended::Yes => {}
             Appended::TooLarge => return Delivered::TooLarge,
-            Appended::Full if is_at_most_once => return Delivered::MailboxFull,
-            Appended::Full => return self.enqueue(delivery.kept(), terms, limits),
+            Appended::Full => return self.enqueue(delivery.kept(), terms, limits, gone),
         }
-        if let Some(packet_id) = packet_id {
-            self.last_packet_id = packet_id.get();
-            let again = keeps.then(|| Queued::new(delivery.kept(), terms));
-            let in_flight = InFlight { packet_id, qos: terms.qos, is_released: false, again };
-            self.in_flight.push_back(in_flight);
-        }
+        self.last_sent = self.last_sent.max(entry);
+        let keeps = keeps || terms.share.is_some();
+        let again = keeps.then(|| Queued::new(delivery.kept(), terms));
+        self.in_flight.push_back(InFlight::new(entry, terms.qos, again));
         Delivered::Sent
     }
 
@@ -159,15 +245,18 @@ impl Outgoing {
         message: Arc<Message>,
         terms: &Terms<'_>,
         limits: &SessionLimits,
+        gone: &mut Gone<'_>,
     ) -> Delivered {
         let cost = message.cost_bytes();
         let mut delivered = Delivered::Queued;
         while self.queue.len() >= limits.queued_messages_max
             || self.queued_bytes + cost > limits.queued_bytes_max
         {
-            if limits.queue_policy == QueuePolicy::DropNewest || self.take_queued().is_none() {
+            if limits.queue_policy == QueuePolicy::DropNewest {
                 return Delivered::QueueFull;
             }
+            let Some(oldest) = self.take_queued() else { return Delivered::QueueFull };
+            gone.push(oldest.entry, Some(oldest.message));
             delivered = Delivered::QueuedForAnother;
         }
         self.queued_bytes += cost;
@@ -181,40 +270,46 @@ impl Outgoing {
         Some(queued)
     }
 
-    /// Sends what waits, as far as the client's quota and the mailbox allow.
-    pub(super) fn pump(&mut self, client: &Client, limits: &SessionLimits, now: Instant) {
-        self.send_again(client, limits, now);
+    /// Sends what waits, as far as the client's quota and the mailbox allow. Returns how many
+    /// messages had expired, and how many are too large for the client.
+    pub(super) fn pump(
+        &mut self,
+        client: &Client,
+        limits: &SessionLimits,
+        now: Instant,
+        gone: &mut Gone<'_>,
+    ) -> Pumped {
+        let mut pumped = Pumped::default();
+        self.send_again(client, limits, now, gone, &mut pumped);
         if !self.again.is_empty() {
-            return;
+            return pumped;
         }
-        while !self.queue.is_empty()
+        while let Some(next) = self.queue.front()
             && self.has_quota(client)
             && self.mailbox.len() < limits.mailbox_bytes_max
+            && !self.is_used(next.entry)
         {
-            let Some(packet_id) = self.next_packet_id() else { return };
-            let Some(queued) = self.take_queued() else { return };
+            let Some(queued) = self.take_queued() else { break };
+            let entry = queued.entry;
             if queued.message.is_expired(now) {
+                pumped.expired += 1;
+                gone.push(entry, Some(queued.message));
                 continue;
             }
-            if !self.append_queued(&queued, client, packet_id, false, now) {
+            if !self.append_queued(&queued, client, false, now) {
+                pumped.too_large += 1;
+                gone.push(entry, Some(queued.message));
                 continue;
             }
-            self.last_packet_id = packet_id.get();
+            self.last_sent = self.last_sent.max(entry);
             let qos = queued.qos;
-            let in_flight = InFlight { packet_id, qos, is_released: false, again: Some(queued) };
-            self.in_flight.push_back(in_flight);
+            self.in_flight.push_back(InFlight::new(entry, qos, Some(queued)));
         }
+        pumped
     }
 
     /// Whether the packet could be sent to this client at all.
-    fn append_queued(
-        &mut self,
-        queued: &Queued,
-        client: &Client,
-        packet_id: NonZeroU16,
-        dup: bool,
-        now: Instant,
-    ) -> bool {
+    fn append_queued(&mut self, queued: &Queued, client: &Client, dup: bool, now: Instant) -> bool {
         let properties = queued.message.properties_at(now);
         let Some(message) = queued.message.borrowed(queued.retain, &properties) else {
             return false;
@@ -223,7 +318,7 @@ impl Outgoing {
         let mut packet = message.packet(queued.qos, all.as_properties());
         packet.dup = dup;
         packet.retain = queued.retain;
-        packet.packet_id = Some(packet_id);
+        packet.packet_id = Some(packet_id(queued.entry));
         let topic = message.topic.as_str();
         let appended = self.append_bounded(client, usize::MAX, |mailbox| {
             append_publish(&packet, topic, client.version, mailbox).is_ok()
@@ -231,86 +326,175 @@ impl Outgoing {
         matches!(appended, Appended::Yes)
     }
 
-    /// The next packet identifier. Identifiers go round, so the next one can only be in use by
-    /// the message that is in flight longest; then there is none.
-    fn next_packet_id(&self) -> Option<NonZeroU16> {
-        let next = NonZeroU16::new(self.last_packet_id.wrapping_add(1)).unwrap_or(NonZeroU16::MIN);
-        let oldest = self.in_flight.front().or_else(|| self.again.front());
-        let is_used = oldest.is_some_and(|oldest| oldest.packet_id == next);
-        (!is_used).then_some(next)
+    /// Whether the packet identifier of `entry` is in use. Identifiers go round, and entries are
+    /// sent in about the order of their numbers, so nearly always the first one tells.
+    fn is_used(&self, entry: u64) -> bool {
+        let fronts = self.in_flight.front().into_iter().chain(self.again.front());
+        let Some(oldest) = fronts.map(|first| first.entry).min() else { return false };
+        if entry.wrapping_sub(oldest) < NEAR {
+            return false;
+        }
+        let id = packet_id(entry);
+        self.in_flight.iter().chain(&self.again).any(|other| packet_id(other.entry) == id)
     }
 
-    fn position(&self, packet_id: NonZeroU16) -> Option<usize> {
+    fn position(&self, id: NonZeroU16) -> Option<usize> {
         // Acknowledgements come in the order of the messages [MQTT-4.6.0-2], so this is the first
         // one nearly always.
-        self.in_flight.iter().position(|in_flight| in_flight.packet_id == packet_id)
+        self.in_flight.iter().position(|in_flight| packet_id(in_flight.entry) == id)
     }
 
-    pub(super) fn puback(&mut self, packet_id: NonZeroU16) {
-        let Some(at) = self.position(packet_id) else { return };
-        if self.in_flight.get(at).is_some_and(|in_flight| in_flight.qos == QoS::AtLeastOnce) {
-            drop(self.in_flight.remove(at));
+    /// Takes the message of an identifier out of flight when `is_over` says so.
+    fn remove(&mut self, id: NonZeroU16, gone: &mut Gone<'_>, is_over: impl Fn(&InFlight) -> bool) {
+        let Some(at) = self.position(id) else { return };
+        if self.in_flight.get(at).is_some_and(is_over)
+            && let Some(removed) = self.in_flight.remove(at)
+        {
+            self.old -= usize::from(removed.is_old);
+            gone.push(removed.entry, removed.again.map(|queued| queued.message));
         }
     }
 
-    /// Returns whether the identifier is in use.
-    pub(super) fn pubrec(&mut self, packet_id: NonZeroU16, reason_code: ReasonCode) -> bool {
-        let Some(at) = self.position(packet_id) else { return false };
+    pub(super) fn puback(&mut self, id: NonZeroU16, gone: &mut Gone<'_>) {
+        self.remove(id, gone, |in_flight| in_flight.qos == QoS::AtLeastOnce);
+    }
+
+    /// Returns whether the identifier is in use; then the message is the client's now.
+    pub(super) fn pubrec(
+        &mut self,
+        id: NonZeroU16,
+        reason_code: ReasonCode,
+        gone: &mut Gone<'_>,
+    ) -> bool {
+        if reason_code.is_error() {
+            // The client refuses it, so it is over [MQTT-4.3.3-4]; after PUBREC it is not.
+            self.remove(id, gone, |in_flight| {
+                in_flight.qos == QoS::ExactlyOnce && !in_flight.is_released
+            });
+            return false;
+        }
+        let Some(at) = self.position(id) else { return false };
         let Some(in_flight) = self.in_flight.get_mut(at) else { return false };
         if in_flight.qos != QoS::ExactlyOnce {
             return false;
         }
-        if reason_code.is_error() {
-            drop(self.in_flight.remove(at));
-        } else {
+        if !in_flight.is_released {
             in_flight.is_released = true;
-            in_flight.again = None;
+            gone.released(in_flight.entry, in_flight.again.take().map(|queued| queued.message));
         }
         true
     }
 
-    pub(super) fn pubcomp(&mut self, packet_id: NonZeroU16) {
-        let Some(at) = self.position(packet_id) else { return };
-        if self.in_flight.get(at).is_some_and(|in_flight| in_flight.is_released) {
-            drop(self.in_flight.remove(at));
-        }
+    pub(super) fn pubcomp(&mut self, id: NonZeroU16, gone: &mut Gone<'_>) {
+        self.remove(id, gone, |in_flight| in_flight.is_released);
     }
 
     /// A new connection: what is in flight is sent again with the same identifiers and DUP
     /// [MQTT-4.4.0-1], then what waits.
-    pub(super) fn resume(&mut self, client: &Client, limits: &SessionLimits, now: Instant) {
+    pub(super) fn resume(
+        &mut self,
+        client: &Client,
+        limits: &SessionLimits,
+        now: Instant,
+        gone: &mut Gone<'_>,
+    ) -> Pumped {
         self.mailbox.clear();
         let mut again = std::mem::take(&mut self.in_flight);
         again.append(&mut self.again);
-        self.again = again;
-        self.pump(client, limits, now);
+        self.old = 0;
+        let mut pumped = Pumped::default();
+        for mut message in again {
+            if message.is_released {
+                // A PUBREL does not wait for the client's quota [MQTT-3.3.4-10].
+                message.is_old = true;
+                self.old += 1;
+                let (mailbox, kind) = (&mut self.mailbox, AcknowledgementKind::Pubrel);
+                let id = packet_id(message.entry);
+                append_acknowledgement(mailbox, client.version, kind, id, true);
+                self.in_flight.push_back(message);
+            } else {
+                self.again.push_back(message);
+                self.send_again(client, limits, now, gone, &mut pumped);
+            }
+        }
+        let more = self.pump(client, limits, now, gone);
+        pumped.expired += more.expired;
+        pumped.too_large += more.too_large;
+        pumped
     }
 
     /// Sends again, within the client's quota and the mailbox's bound.
-    fn send_again(&mut self, client: &Client, limits: &SessionLimits, now: Instant) {
+    fn send_again(
+        &mut self,
+        client: &Client,
+        limits: &SessionLimits,
+        now: Instant,
+        gone: &mut Gone<'_>,
+        pumped: &mut Pumped,
+    ) {
         while !self.again.is_empty()
             && self.has_quota(client)
             && self.mailbox.len() < limits.mailbox_bytes_max
         {
-            let Some(mut message) = self.again.pop_front() else { return };
-            let is_sent = match message.again.take() {
-                Some(queued) => {
-                    let is_sent = self.append_queued(&queued, client, message.packet_id, true, now);
-                    message.again = Some(queued);
-                    is_sent
-                }
-                None if message.is_released => {
-                    let kind = AcknowledgementKind::Pubrel;
-                    let mailbox = &mut self.mailbox;
-                    append_acknowledgement(mailbox, client.version, kind, message.packet_id, true);
-                    true
-                }
+            let Some(message) = self.again.pop_front() else { return };
+            let is_sent = match &message.again {
+                Some(queued) => self.append_queued(queued, client, true, now),
                 None => false,
             };
             if is_sent {
                 self.in_flight.push_back(message);
+            } else {
+                pumped.too_large += 1;
+                gone.push(message.entry, message.again.map(|queued| queued.message));
             }
         }
+    }
+
+    /// Puts back what the store had: what may have been sent, and what was not.
+    pub(super) fn restore(&mut self, queued: Queued, was_sent: bool) {
+        let entry = queued.entry;
+        if was_sent {
+            self.last_sent = self.last_sent.max(entry);
+            let (qos, again) = (queued.qos, Some(queued));
+            self.in_flight.push_back(InFlight::new(entry, qos, again));
+        } else {
+            self.queued_bytes += queued.message.cost_bytes();
+            self.queue.push_back(queued);
+        }
+    }
+
+    /// Puts back a message whose PUBREC had come.
+    pub(super) fn restore_released(&mut self, entry: u64) {
+        self.last_sent = self.last_sent.max(entry);
+        let in_flight = InFlight::new(entry, QoS::ExactlyOnce, None);
+        self.in_flight.push_back(InFlight { is_released: true, ..in_flight });
+    }
+
+    /// The last entry that was sent.
+    pub(super) const fn last_sent(&self) -> u64 {
+        self.last_sent
+    }
+
+    /// Ends everything.
+    pub(super) fn end(&mut self, gone: &mut Gone<'_>) -> Left {
+        let mut left = Left::default();
+        let Self { in_flight, again, queue, .. } = std::mem::take(self);
+        for InFlight { entry, qos, again, .. } in in_flight.into_iter().chain(again) {
+            gone.push(entry, again.as_ref().map(|queued| Arc::clone(&queued.message)));
+            // A QoS 2 message that was sent goes to nobody else [MQTT-4.8.2-5].
+            if let Some(Queued { share: Some(share), message, .. }) = again
+                && qos == QoS::AtLeastOnce
+            {
+                left.shared.push((share, message));
+            }
+        }
+        for queued in queue {
+            gone.push(queued.entry, Some(Arc::clone(&queued.message)));
+            if let Some(share) = queued.share {
+                left.shared.push((share, queued.message));
+            }
+        }
+        left
     }
 
     pub(super) fn disconnect(&mut self) {
@@ -331,6 +515,15 @@ impl Outgoing {
     }
 }
 
+/// Messages that were not sent after all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pumped {
+    /// Their message expiry interval was over [MQTT-3.3.2-5].
+    pub(crate) expired: u64,
+    /// The client does not take packets of their size [MQTT-3.1.2-25].
+    pub(crate) too_large: u64,
+}
+
 enum Appended {
     Yes,
     /// The mailbox has no room.
@@ -339,10 +532,17 @@ enum Appended {
     TooLarge,
 }
 
+impl InFlight {
+    const fn new(entry: u64, qos: QoS, again: Option<Queued>) -> Self {
+        Self { entry, qos, is_released: false, is_old: false, again }
+    }
+}
+
 impl Queued {
     fn new(message: Arc<Message>, terms: &Terms<'_>) -> Self {
-        let &Terms { qos, retain, identifiers } = terms;
-        Self { message, qos, retain, identifiers: identifiers.into() }
+        let &Terms { qos, retain, identifiers, entry, share } = terms;
+        let share = share.map(Arc::clone);
+        Self { entry, message, qos, retain, identifiers: identifiers.into(), share }
     }
 }
 

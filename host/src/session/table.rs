@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use portreeve_mqtt::ReasonCode;
+use portreeve_store::{Changes, Store};
 use tokio::time::Instant;
 
-use super::{Client, Ended, Session, SessionLimits};
+use super::{Attached, Client, Ended, Pumped, Session, SessionLimits, Will};
 use crate::devices::Device;
+use crate::records::{StoredAs, session_id};
 
 /// Client identifiers are unique within a product.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,6 +31,10 @@ pub(crate) struct Sessions {
     by_key: Mutex<HashMap<SessionKey, Arc<Session>>>,
     deadlines: Mutex<BTreeMap<DeadlineKey, Deadline>>,
     next_deadline: AtomicU64,
+    /// Where sessions that outlive their connection are stored.
+    store: Option<Arc<Store>>,
+    /// The number of the next one.
+    next_id: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +67,10 @@ pub(crate) struct Wanted {
     pub(crate) clean_start: bool,
     pub(crate) expiry_seconds: u32,
     pub(crate) limits: Arc<SessionLimits>,
+    /// The gateway that it comes by.
+    pub(crate) gateway: Arc<str>,
+    /// What is published when the connection is lost.
+    pub(crate) will: Option<Box<Will>>,
 }
 
 /// A connection's place in its session.
@@ -72,6 +82,9 @@ pub(crate) struct Attachment {
     pub(crate) session_present: bool,
     /// A session that ended for this one (clean start).
     pub(crate) replaced: Option<(Arc<Session>, Ended)>,
+    /// What has to be stored before CONNACK.
+    pub(crate) changes: Changes,
+    pub(crate) pumped: Pumped,
 }
 
 /// Why there is no session for a connection.
@@ -84,51 +97,66 @@ pub(crate) enum NotAttached {
 }
 
 impl Sessions {
-    pub(crate) fn new(sessions_max: usize) -> Self {
+    pub(crate) fn new(sessions_max: usize, store: Option<Arc<Store>>) -> Self {
         Self {
             sessions_max,
             by_key: Mutex::default(),
             deadlines: Mutex::default(),
             next_deadline: AtomicU64::new(0),
+            store,
+            next_id: AtomicU64::new(1),
         }
     }
 
-    /// Takes over, resumes or creates the session of `key`.
-    pub(crate) fn attach(&self, wanted: Wanted, now: Instant) -> Result<Attachment, NotAttached> {
-        let Wanted { key, device, client, clean_start, expiry_seconds, limits } = wanted;
+    /// Takes over, resumes or creates the session that is wanted.
+    pub(crate) fn attach(&self, wanted: &Wanted, now: Instant) -> Result<Attachment, NotAttached> {
         let mut by_key = self.by_key.lock();
-        let mut clean_start = clean_start;
-        if let Some(session) = by_key.get(&key) {
+        let mut clean_start = wanted.clean_start;
+        if let Some(session) = by_key.get(&wanted.key) {
             let owner = session.device();
-            if owner.name != device.name {
+            if owner.name != wanted.device.name {
                 return Err(NotAttached::OfAnotherDevice(owner.name.to_string()));
             }
             // A session that ends with its connection is not resumed (§3.1.4, MQTT-3.1.2-6).
             clean_start |= session.expiry_seconds() == 0;
             if !clean_start {
                 let session = Arc::clone(session);
-                let (generation, deadlines) = session.attach(client, expiry_seconds, device, now);
-                self.cancel(&deadlines);
-                return Ok(Attachment {
-                    session,
-                    generation,
-                    session_present: true,
-                    replaced: None,
-                });
+                let attached = session.attach(wanted, now);
+                self.cancel(&attached.deadlines);
+                return Ok(Attachment::of(session, attached, true, None));
             }
         }
-        let replaced = by_key.remove(&key).map(|session| {
+        let replaced = by_key.remove(&wanted.key).map(|session| {
             let ended = session.end();
             self.cancel(&ended.deadlines);
             (session, ended)
         });
         if by_key.len() >= self.sessions_max {
+            if let (Some(store), Some((_, ended))) = (&self.store, replaced) {
+                store.note(ended.changes);
+            }
             return Err(NotAttached::Full(by_key.len()));
         }
-        let session = Arc::new(Session::new(key.clone(), limits, Arc::clone(&device)));
-        let (generation, _none) = session.attach(client, expiry_seconds, device, now);
-        by_key.insert(key, Arc::clone(&session));
-        Ok(Attachment { session, generation, session_present: false, replaced })
+        let session = Arc::new(self.new_session(wanted));
+        let attached = session.attach(wanted, now);
+        by_key.insert(wanted.key.clone(), Arc::clone(&session));
+        Ok(Attachment::of(session, attached, false, replaced))
+    }
+
+    fn new_session(&self, wanted: &Wanted) -> Session {
+        let stored = self.store.as_ref().filter(|_| wanted.expiry_seconds > 0).map(|store| {
+            let id = session_id(self.next_id.fetch_add(1, Ordering::Relaxed));
+            let gateway = Arc::clone(&wanted.gateway);
+            Box::new(StoredAs { id, store: Arc::clone(store), gateway })
+        });
+        let limits = Arc::clone(&wanted.limits);
+        Session::new(wanted.key.clone(), limits, stored, Arc::clone(&wanted.device))
+    }
+
+    /// Puts a session that the store had back. Its connection is over.
+    pub(super) fn put_back(&self, session: &Arc<Session>, id: u64) {
+        self.next_id.fetch_max(id + 1, Ordering::Relaxed);
+        self.by_key.lock().insert(session.key.clone(), Arc::clone(session));
     }
 
     /// Ends a session that has no connection, or the connection `generation`; `None` when it has
@@ -191,6 +219,18 @@ impl Sessions {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.by_key.lock().len()
+    }
+}
+
+impl Attachment {
+    fn of(
+        session: Arc<Session>,
+        attached: Attached,
+        session_present: bool,
+        replaced: Option<(Arc<Session>, Ended)>,
+    ) -> Self {
+        let Attached { generation, changes, pumped, .. } = attached;
+        Self { session, generation, session_present, replaced, changes, pumped }
     }
 }
 

@@ -21,9 +21,29 @@ pub(super) struct RetainedTree {
 /// The least time between two searches for expired messages.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// What became of a message that was to be retained.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Retention {
+    pub(crate) kept: Kept,
+    /// Topics whose messages expired and gave way.
+    pub(crate) expired: Vec<Box<str>>,
+}
+
+/// Whether a message is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Yes,
+    /// There is no room; the one before it is not retained any more either [MQTT-3.3.1-5].
+    NoRoom,
+    /// A later one is there already.
+    Superseded,
+}
+
 #[derive(Default)]
 struct Node {
     message: Option<Arc<Message>>,
+    /// The place of the message among those that are stored.
+    order: u64,
     children: HashMap<Box<str>, Self>,
 }
 
@@ -43,23 +63,31 @@ impl RetainedTree {
         self.count
     }
 
-    pub(super) fn insert(&mut self, message: Arc<Message>, now: Instant) -> bool {
+    pub(super) fn insert(&mut self, message: Arc<Message>, order: u64, now: Instant) -> Retention {
+        let expired = if self.has_room(&message) { Vec::new() } else { self.sweep(now) };
         if !self.has_room(&message) {
-            self.sweep(now);
-        }
-        if !self.has_room(&message) {
-            return false;
+            self.remove(message.topic());
+            return Retention { kept: Kept::NoRoom, expired };
         }
         let mut node = &mut self.root;
         for level in message.topic().split('/') {
             node = node.children.entry(level.into()).or_default();
         }
+        if node.message.is_some() && order < node.order {
+            return Retention { kept: Kept::Superseded, expired };
+        }
+        node.order = order;
         self.bytes += message.cost_bytes();
         match node.message.replace(message) {
             None => self.count += 1,
             Some(old) => self.bytes -= old.cost_bytes(),
         }
-        true
+        Retention { kept: Kept::Yes, expired }
+    }
+
+    pub(super) fn is_current(&self, message: &Arc<Message>) -> bool {
+        let node = self.root.find(message.topic());
+        node.and_then(|node| node.message.as_ref()).is_some_and(|kept| Arc::ptr_eq(kept, message))
     }
 
     fn has_room(&self, message: &Message) -> bool {
@@ -68,17 +96,20 @@ impl RetainedTree {
         bytes <= self.bytes_max && (old.is_some() || self.count < self.count_max)
     }
 
-    /// Removes what has expired.
-    fn sweep(&mut self, now: Instant) {
+    /// Removes what has expired. Returns its topics.
+    fn sweep(&mut self, now: Instant) -> Vec<Box<str>> {
+        let mut topics = Vec::new();
         if self.next_sweep.is_some_and(|next| now < next) {
-            return;
+            return topics;
         }
         self.next_sweep = Some(now + SWEEP_INTERVAL);
         let (count, bytes) = (&mut self.count, &mut self.bytes);
         sweep_at(&mut self.root, now, &mut |expired| {
             *count -= 1;
             *bytes -= expired.cost_bytes();
+            topics.push(expired.topic().into());
         });
+        topics
     }
 
     pub(super) fn remove(&mut self, topic: &str) {

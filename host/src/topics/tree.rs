@@ -36,8 +36,9 @@ struct Subscribers {
 /// Subscriptions by the address of their session.
 type Members = HashMap<usize, Subscription>;
 
-#[derive(Default)]
 struct Group {
+    /// The whole topic filter of its members.
+    filter: Arc<str>,
     members: Members,
     /// What routes hold; made again after a change, when the next route needs it.
     shared: OnceLock<Arc<SharedGroup>>,
@@ -57,11 +58,20 @@ impl Subscribers {
         self.plain.is_empty() && self.groups.is_empty()
     }
 
-    fn insert(&mut self, share_name: Option<&str>, subscription: Subscription) -> bool {
+    fn insert(
+        &mut self,
+        whole: TopicFilter<'_>,
+        share_name: Option<&str>,
+        subscription: Subscription,
+    ) -> bool {
         let members = match share_name {
             None => &mut self.plain,
             Some(share_name) => {
-                let group = self.groups.entry(share_name.into()).or_default();
+                let group = self.groups.entry(share_name.into()).or_insert_with(|| Group {
+                    filter: whole.as_str().into(),
+                    members: Members::default(),
+                    shared: OnceLock::new(),
+                });
                 group.shared = OnceLock::new();
                 &mut group.members
             }
@@ -84,11 +94,17 @@ impl Subscribers {
 
     fn collect(&self, route: &mut Route) {
         route.receivers.extend(self.plain.values().map(Receiver::of));
-        route.shared.extend(self.groups.values().map(|group| {
-            Arc::clone(
-                group.shared.get_or_init(|| Arc::new(SharedGroup::new(group.members.values()))),
-            )
-        }));
+        route.shared.extend(self.groups.values().map(Group::shared));
+    }
+}
+
+impl Group {
+    fn shared(&self) -> Arc<SharedGroup> {
+        let make = || {
+            let filter = Arc::clone(&self.filter);
+            Arc::new(SharedGroup::new(filter, self.members.values()))
+        };
+        Arc::clone(self.shared.get_or_init(make))
     }
 }
 
@@ -110,6 +126,7 @@ impl SubscriptionTree {
     }
 
     pub(super) fn insert(&mut self, filter: TopicFilter<'_>, subscription: Subscription) -> bool {
+        let whole = filter;
         let (share_name, filter) = parts(filter);
         let mut node = &mut self.root;
         let mut subscribers = None;
@@ -124,8 +141,8 @@ impl SubscriptionTree {
             }
         }
         let is_new = match subscribers {
-            Some(below) => below.insert(share_name, subscription),
-            None => node.here.insert(share_name, subscription),
+            Some(below) => below.insert(whole, share_name, subscription),
+            None => node.here.insert(whole, share_name, subscription),
         };
         self.count += usize::from(is_new);
         is_new
@@ -137,6 +154,24 @@ impl SubscriptionTree {
         let existed = remove_at(&mut self.root, &levels, share_name, session);
         self.count -= usize::from(existed);
         existed
+    }
+
+    /// The members of a shared subscription.
+    pub(super) fn group(&self, filter: TopicFilter<'_>) -> Option<Arc<SharedGroup>> {
+        let (share_name, filter) = parts(filter);
+        let mut node = &self.root;
+        let mut subscribers = None;
+        for level in filter.split('/') {
+            match level {
+                "#" => {
+                    subscribers = Some(&node.below);
+                    break;
+                }
+                "+" => node = node.any.as_deref()?,
+                _ => node = node.children.get(level)?,
+            }
+        }
+        subscribers.unwrap_or(&node.here).groups.get(share_name?).map(Group::shared)
     }
 
     pub(super) fn collect(&self, topic: &str, route: &mut Route) {

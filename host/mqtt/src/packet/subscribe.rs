@@ -44,7 +44,11 @@ impl SubscriptionOptions {
         }
     }
 
-    fn from_byte(byte: u8, version: ProtocolVersion) -> Result<Self, DecodeError> {
+    /// Reads the options of one filter.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for reserved bits and values.
+    pub fn from_byte(byte: u8, version: ProtocolVersion) -> Result<Self, DecodeError> {
         let reserved = if version.is_v5() { 0b1100_0000 } else { 0b1111_1100 };
         if byte & reserved != 0 {
             return Err(DecodeError::malformed(
@@ -68,10 +72,12 @@ impl SubscriptionOptions {
         })
     }
 
-    fn byte(self) -> u8 {
+    /// The options as SUBSCRIBE carries them.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
         self.qos as u8
-            | u8::from(self.no_local) << 2
-            | u8::from(self.retain_as_published) << 3
+            | (self.no_local as u8) << 2
+            | (self.retain_as_published as u8) << 3
             | (self.retain_handling as u8) << 4
     }
 }
