@@ -4,18 +4,21 @@
 //! A message that has to survive a restart is planned first ([`Broker::plan`]): everybody who gets
 //! it is noted, with what the store has to have, and it is delivered when the store has it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use portreeve_mqtt::{QoS, TopicFilter};
 use portreeve_store::{Changes, Store};
 use tokio::time::Instant;
 
-use crate::devices::Registry;
+use crate::devices::{Device, DeviceName, Registry};
 use crate::message::{Encodings, Message, MessageRef};
 use crate::metrics::Metrics;
 use crate::permissions::Permissions;
+use crate::rate::Bucket;
 use crate::records::{Moment, StoredBytes};
 use crate::session::{
     Delivered, Delivery, Due, Ended, Parting, Pumped, Session, Sessions, Terms, Will, ends_at,
@@ -30,6 +33,38 @@ pub(crate) struct Broker {
     pub(crate) metrics: Metrics,
     /// `None` where nothing survives the process.
     pub(crate) store: Option<Arc<Store>>,
+    /// Connections of all gateways.
+    pub(crate) connections_max: usize,
+    pub(crate) publish_rates: PublishRates,
+}
+
+/// How much devices may publish in a second, where that is bounded: one bucket for each device,
+/// however many connections it has.
+#[derive(Debug, Default)]
+pub(crate) struct PublishRates(Mutex<HashMap<DeviceKey, Weak<Bucket>>>);
+
+/// Product and name.
+type DeviceKey = (Arc<str>, DeviceName);
+
+impl PublishRates {
+    /// The bucket of a device; `None` for a rate of 0, which is no bound.
+    pub(crate) fn of(&self, device: &Device, per_second: u32, now: Instant) -> Option<Arc<Bucket>> {
+        if per_second == 0 {
+            return None;
+        }
+        let mut buckets = self.0.lock();
+        let key = (Arc::clone(&device.product), device.name.clone());
+        if let Some(bucket) = buckets.get(&key).and_then(Weak::upgrade) {
+            return Some(bucket);
+        }
+        if buckets.len() == buckets.capacity() {
+            // Before it grows: those of devices that are gone need no room.
+            buckets.retain(|_, bucket| bucket.strong_count() > 0);
+        }
+        let bucket = Arc::new(Bucket::new(per_second, now)?);
+        buckets.insert(key, Arc::downgrade(&bucket));
+        Some(bucket)
+    }
 }
 
 /// What a connection does in one go: woken, counted and noted once at its end. One that publishes
@@ -337,7 +372,9 @@ impl Broker {
         for text in session.filters() {
             let Ok(filter) = TopicFilter::parse(&text) else { continue };
             let inner = filter.shared().map_or(filter, |shared| shared.filter);
-            if !permissions.may_subscribe(inner.as_str()) && session.unsubscribed(&text, changes) {
+            if !permissions.may_subscribe(inner.as_str())
+                && session.unsubscribed(None, &text, changes)
+            {
                 self.topics.unsubscribe(filter, session);
             }
         }

@@ -2,6 +2,7 @@
 //! work on it; none of them holds the socket.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::devices::Device;
 use crate::gateway::Gateway;
 use crate::message::Message;
 use crate::permissions::Permissions;
+use crate::rate::Bucket;
 use crate::reason::Close;
 use crate::session::Session;
 use crate::topics::Route;
@@ -30,6 +32,12 @@ pub(crate) struct EstablishedClient {
     pub(crate) permissions: Permissions,
     /// Whether reason strings may be sent with every packet (§3.1.2.11.7).
     pub(crate) wants_problem_information: bool,
+    /// Bytes of one packet that it takes [MQTT-3.1.2-24].
+    pub(crate) packet_bytes_max: u32,
+    /// Where the device may publish so much in a second only.
+    pub(crate) publish_rate: Option<Arc<Bucket>>,
+    /// Of a client that may authenticate again.
+    pub(crate) authentication: Option<Box<Authentication>>,
     pub(crate) ways: Ways,
     pub(crate) batch: Batch,
     pub(crate) uncommitted: Uncommitted,
@@ -105,6 +113,25 @@ struct Known {
     aliases: HashMap<NonZeroU16, Arc<str>>,
 }
 
+impl Ways {
+    /// What was looked up with other permissions does not hold any more.
+    pub(crate) fn forget(&mut self) {
+        if let Some(known) = &mut self.0 {
+            known.by_topic.clear();
+        }
+    }
+}
+
+/// What a client that may authenticate again has to be asked with.
+pub(crate) struct Authentication {
+    /// Its CONNECT, as it came.
+    pub(crate) connect: Vec<u8>,
+    pub(crate) connection_id: u64,
+    pub(crate) peer: SocketAddr,
+    /// A challenge was sent, and its answer is due.
+    pub(crate) is_challenged: bool,
+}
+
 impl EstablishedClient {
     /// The way of a topic, from memory where it still holds.
     pub(crate) fn way(&mut self, topic: &str) -> Arc<Way> {
@@ -174,6 +201,11 @@ impl EstablishedClient {
     /// Where an answer goes: behind those that wait for the store, if any do.
     pub(crate) fn answers<'a>(&'a mut self, replies: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
         if self.uncommitted.is_empty() { replies } else { self.uncommitted.answers() }
+    }
+
+    /// Whether a packet of so many bytes may be sent to it [MQTT-3.1.2-24].
+    pub(crate) fn takes(&self, packet_bytes: usize) -> bool {
+        u32::try_from(packet_bytes).is_ok_and(|bytes| bytes <= self.packet_bytes_max)
     }
 
     /// Gives memory back while nothing happens.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::devices::ImportedDevice;
-use crate::gateway::{GatewayLimits, OnError};
+use ipnet::IpNet;
+
+use crate::gateway::{GatewayLimits, OnError, TopicRules};
 
 mod gateway;
 mod manifest;
@@ -54,6 +56,8 @@ pub enum Durability {
 /// Bounds that all gateways share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessLimits {
+    /// Connections of all gateways.
+    pub connections_max: usize,
     /// Sessions, connected or not.
     pub sessions_max: usize,
     /// Retained messages.
@@ -67,6 +71,7 @@ pub struct ProcessLimits {
 impl Default for ProcessLimits {
     fn default() -> Self {
         Self {
+            connections_max: 1_000_000,
             sessions_max: 1_000_000,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1 << 30,
@@ -100,15 +105,47 @@ pub struct GatewayConfig {
     pub name: String,
     /// The product of its devices.
     pub product: String,
-    /// Addresses of its listeners.
-    pub listen: Vec<SocketAddr>,
+    /// Its listeners.
+    pub listeners: Vec<ListenerConfig>,
     /// How it verifies; `None` where a plugin's manifest has to say it.
     pub verification: Option<VerificationConfig>,
     /// `[[gateway.binding]]`, in order.
     pub bindings: Vec<BindingConfig>,
     /// Device names that may read `$SYS/#`.
     pub sys_readers: Vec<String>,
+    pub(crate) topic_rules: TopicRules,
+    pub(crate) checks_payload_format: bool,
+    pub(crate) response_information: Option<String>,
     pub(crate) limits: GatewayLimits,
+}
+
+/// `[[gateway.listener]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub kind: ListenerKind,
+    /// Networks of the proxies whose PROXY protocol header is believed, and demanded; `None` where
+    /// there is no proxy.
+    pub trusted_proxies: Option<Vec<IpNet>>,
+}
+
+/// What is spoken on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// MQTT over TCP.
+    Tcp,
+    /// MQTT over WebSocket over TCP.
+    WebSocket,
+}
+
+impl ListenerConfig {
+    /// MQTT over TCP, without proxy.
+    #[must_use]
+    pub const fn tcp(address: SocketAddr) -> Self {
+        Self { address, kind: ListenerKind::Tcp, trusted_proxies: None }
+    }
 }
 
 /// How a gateway verifies.
@@ -229,6 +266,11 @@ impl Config {
             shutdown.finish();
         }
         if let Some(limits) = root.table("limits") {
+            limits.integer_into(
+                "connections_max",
+                &mut config.limits.connections_max,
+                1..=COUNT_MAX,
+            );
             limits.integer_into("sessions_max", &mut config.limits.sessions_max, 1..=COUNT_MAX);
             limits.integer_into(
                 "retained_messages_max",

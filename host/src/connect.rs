@@ -16,6 +16,7 @@ use crate::client::{EstablishedClient, RetainedMessages, Ways};
 use crate::gateway::Gateway;
 use crate::guest_view::WhoIsThis;
 use crate::message::Message;
+use crate::permissions::fill_in;
 use crate::reason::Refusal;
 use crate::records;
 use crate::session::{Attachment, Client, SessionKey, Wanted, Will};
@@ -37,6 +38,7 @@ pub(crate) struct Accepted {
     pub(crate) keep_alive: Option<Duration>,
     /// When the device has to be verified again.
     pub(crate) expires_at: Option<Instant>,
+    pub(crate) connection_id: u64,
 }
 
 /// The peer's side of an authentication exchange: sends AUTH and waits for the answer.
@@ -67,18 +69,33 @@ pub(crate) async fn handle(
     let keep_alive = keep_alive(gateway, &connect);
     let wanted = wanted(gateway, &connect, &admission, expiry_seconds, will.clone());
     let attachment = attach(gateway, &admission, &wanted, now).await?;
-    let properties =
+    let response_information = response_information(gateway, &connect, &admission);
+    let mut properties =
         connack_properties(gateway, &connect, assigned.as_deref(), expiry_seconds, keep_alive);
+    if let Some(text) = &response_information {
+        // A text of the configuration with names put in is short.
+        let _fits = properties.push(Property::ResponseInformation(text));
+    }
     let connack = Connack {
-        session_present: attachment.session_present,
+        // 3.1 has no such flag; the byte is reserved there.
+        session_present: attachment.session_present
+            && connect.protocol_version != ProtocolVersion::V31,
         reason_code: ReasonCode::Success,
         properties: properties.as_properties(),
     };
     let mut bytes = Vec::new();
-    Packet::Connack(connack).encode(connect.protocol_version, &mut bytes).map_err(|error| {
-        Refusal::new(ReasonCode::UnspecifiedError, format!("CONNACK cannot be written: {error}"))
-    })?;
+    let encoded = Packet::Connack(connack).encode(connect.protocol_version, &mut bytes);
+    let fits = encoded.is_ok() && bytes.len() <= wanted.client.packet_bytes_max;
+    if !fits {
+        // It may not be sent [MQTT-3.1.2-24], and without it the client would not know its limits.
+        gateway.broker.disconnected(&attachment.session, attachment.generation, None, now);
+        let message = "the client's maximum packet size is too small for CONNACK";
+        return Err(Refusal::new(ReasonCode::PacketTooLarge, message));
+    }
+    let per_second = gateway.limits.publish_rate_max;
+    let publish_rate = gateway.broker.publish_rates.of(&admission.device, per_second, now);
     let client = EstablishedClient {
+        publish_rate,
         gateway: Arc::clone(gateway),
         session: attachment.session,
         generation: attachment.generation,
@@ -86,6 +103,8 @@ pub(crate) async fn handle(
         device: admission.device,
         permissions: admission.permissions,
         wants_problem_information: connect.request_problem_information(),
+        packet_bytes_max: connect.maximum_packet_size().unwrap_or(u32::MAX),
+        authentication: None,
         ways: Ways::default(),
         batch: Batch::default(),
         uncommitted: Uncommitted::default(),
@@ -98,6 +117,7 @@ pub(crate) async fn handle(
         will,
         keep_alive: (keep_alive > 0).then(|| seconds(u32::from(keep_alive))),
         expires_at: admission.expires_in.map(|expires_in| now + seconds(expires_in)),
+        connection_id,
     })
 }
 
@@ -140,7 +160,7 @@ async fn verified(
             Step::Admitted(admission) => return Ok(admission),
             Step::Challenge(challenge) => {
                 let method = connect.authentication_method().unwrap_or_default();
-                let auth = auth_packet(method, &challenge)?;
+                let auth = auth_packet(ReasonCode::ContinueAuthentication, method, &challenge)?;
                 data = Some(exchange.challenge(&auth, method).await?);
             }
         }
@@ -149,12 +169,18 @@ async fn verified(
     Err(Refusal::new(ReasonCode::NotAuthorized, message))
 }
 
-fn auth_packet(method: &str, data: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// AUTH with this reason, method and data.
+pub(crate) fn auth_packet(
+    reason_code: ReasonCode,
+    method: &str,
+    data: &[u8],
+) -> Result<Vec<u8>, Refusal> {
     let unusable = |error| Refusal::new(ReasonCode::UnspecifiedError, format!("AUTH: {error}"));
     let mut properties = PropertiesBuf::new();
     properties.push(Property::AuthenticationMethod(method)).map_err(unusable)?;
-    properties.push(Property::AuthenticationData(data)).map_err(unusable)?;
-    let reason_code = ReasonCode::ContinueAuthentication;
+    if !data.is_empty() {
+        properties.push(Property::AuthenticationData(data)).map_err(unusable)?;
+    }
     let auth = Auth { reason_code, properties: properties.as_properties() };
     let mut bytes = Vec::new();
     Packet::Auth(auth).encode(ProtocolVersion::V5, &mut bytes).map_err(unusable)?;
@@ -168,6 +194,11 @@ fn will(
     admission: &Admission,
 ) -> Result<Option<Box<Will>>, Refusal> {
     let Some(will) = &connect.will else { return Ok(None) };
+    if will.topic.as_str().len() > gateway.limits.topic_bytes_max {
+        let max = gateway.limits.topic_bytes_max;
+        let message = format!("the will's topic has more than {max} bytes");
+        return Err(Refusal::new(ReasonCode::TopicNameInvalid, message));
+    }
     if will.topic.as_str().split('/').count() > gateway.limits.topic_levels_max {
         let max = gateway.limits.topic_levels_max;
         let message = format!("the will's topic has more than {max} levels");
@@ -212,6 +243,12 @@ fn keep_alive(gateway: &Gateway, connect: &Connect<'_>) -> u16 {
     }
 }
 
+/// Bytes of the largest packet that the client takes [MQTT-3.1.2-24].
+pub(crate) fn packet_bytes_max(connect: &Connect<'_>) -> usize {
+    let bytes = connect.maximum_packet_size().and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.unwrap_or(usize::MAX)
+}
+
 fn wanted(
     gateway: &Gateway,
     connect: &Connect<'_>,
@@ -226,10 +263,8 @@ fn wanted(
     let client = Client {
         version: connect.protocol_version,
         receive_maximum: connect.receive_maximum(),
-        packet_bytes_max: connect
-            .maximum_packet_size()
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(usize::MAX),
+        packet_bytes_max: packet_bytes_max(connect),
+        topic_alias_maximum: connect.topic_alias_maximum(),
     };
     Wanted {
         key,
@@ -295,6 +330,23 @@ async fn stored(gateway: &Gateway, changes: Changes) -> Result<(), Refusal> {
         gateway.broker.metrics.not_stored.add(1);
         Refusal::new(ReasonCode::ServerUnavailable, error.to_string())
     })
+}
+
+/// Where answers to the client's requests may go, if it asks (§3.2.2.3.15).
+fn response_information(
+    gateway: &Gateway,
+    connect: &Connect<'_>,
+    admission: &Admission,
+) -> Option<String> {
+    let template = gateway.response_information.as_ref()?;
+    let asks = |property: Property<'_>| match property {
+        Property::RequestResponseInformation(1) => Some(()),
+        _ => None,
+    };
+    connect.properties.find(asks)?;
+    let device_name = admission.device.name.as_str();
+    let filled = fill_in(template, device_name, connect.client_id, connect.user_name);
+    filled.map(String::from)
 }
 
 /// What the client has to know of this gateway (§3.2.2.3). Empty on MQTT 3.1.1.

@@ -6,42 +6,46 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use portreeve_mqtt::{Acknowledgement, Disconnect, Packet, Properties, ReasonCode, decode};
-use tokio::io::{AsyncRead, ReadBuf};
+use portreeve_mqtt::{Acknowledgement, Auth, Disconnect, Packet, Properties, ReasonCode, decode};
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::EstablishedClient;
+use crate::config::ListenerKind;
 use crate::connect::Accepted;
 use crate::gateway::Gateway;
 use crate::publish::{Handled, Waits};
 use crate::reason::Close;
+use crate::reauthenticate::{self, Renewed};
 use crate::session::{Mail, Parting, Pumped, Settled, Will, append_acknowledgement};
 use crate::uncommitted::Promise;
 use crate::{publish, subscribe};
 
 mod farewell;
 mod handshake;
+mod proxy;
 mod scratch;
+mod transport;
 
 pub(crate) use handshake::Handshakes;
 use scratch::Scratch;
+use transport::Transport;
 
 /// Replies that may wait while the peer does not read; then nothing more is read from it.
 const REPLIES_BYTES_MAX: usize = 256 << 10;
 
 /// A connection whose CONNECT was accepted.
 struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     peer: SocketAddr,
     /// Held until the end.
     place: Place,
@@ -111,14 +115,19 @@ struct Read {
 /// Why handling packets pauses.
 enum Pause<'a> {
     /// What was handled has to be stored first.
-    ForStore,
+    Store,
     /// A PUBLISH may have to wait.
-    ForPublish(Waits<'a>),
+    Publish(Waits<'a>),
+    /// The verifier is asked again.
+    Verifier(Auth<'a>),
 }
 
 /// Whether everything in front of a packet has to be stored before it is handled.
 const fn is_settled_first(packet: &Packet<'_>) -> bool {
-    matches!(packet, Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Disconnect(_))
+    matches!(
+        packet,
+        Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Disconnect(_) | Packet::Auth(_)
+    )
 }
 
 /// What a poll found.
@@ -131,6 +140,9 @@ struct Ready {
 pub(crate) struct Arrival {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
+    pub(crate) kind: ListenerKind,
+    /// A header in front of everything tells whose connection it is.
+    pub(crate) is_behind_proxy: bool,
     pub(crate) place: Place,
     pub(crate) handshake: Handshakes,
     pub(crate) shutdown: CancellationToken,
@@ -139,19 +151,60 @@ pub(crate) struct Arrival {
 /// A place among the connections of a gateway, counted for as long as it lives.
 pub(crate) struct Place {
     gateway: Arc<Gateway>,
-    _permit: OwnedSemaphorePermit,
+    /// Where connections are counted by address.
+    address: Option<Box<IpAddr>>,
 }
 
 impl Place {
-    pub(crate) fn new(gateway: Arc<Gateway>, permit: OwnedSemaphorePermit) -> Self {
-        gateway.broker.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        Self { gateway, _permit: permit }
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// The name of the limit that is reached.
+    pub(crate) fn take(gateway: &Arc<Gateway>) -> Result<Self, &'static str> {
+        let broker = &gateway.broker;
+        // Given back by the drop, also when there is no room.
+        let place = Self { gateway: Arc::clone(gateway), address: None };
+        let of_all = broker.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        let of_gateway = gateway.connections.fetch_add(1, Ordering::Relaxed);
+        if of_gateway >= gateway.limits.connections_max {
+            return Err("gateway.limits.connections_max");
+        }
+        if usize::try_from(of_all).is_ok_and(|open| open >= broker.connections_max) {
+            return Err("limits.connections_max");
+        }
+        Ok(place)
+    }
+
+    /// Counts the connection for its address; whether there is room for it.
+    fn take_address(&mut self, address: IpAddr) -> bool {
+        let max = self.gateway.limits.connections_per_address_max;
+        if max == 0 {
+            return true;
+        }
+        let mut by_address = self.gateway.by_address.lock();
+        let open = by_address.entry(address).or_default();
+        if *open >= max {
+            return false;
+        }
+        *open += 1;
+        self.address = Some(Box::new(address));
+        true
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.gateway.broker.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        self.gateway.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = self.address.take() {
+            let mut by_address = self.gateway.by_address.lock();
+            if let Some(open) = by_address.get_mut(&address) {
+                *open -= 1;
+                if *open == 0 {
+                    by_address.remove(&address);
+                }
+            }
+        }
     }
 }
 
@@ -166,9 +219,9 @@ pub(crate) async fn serve(arrival: Box<Arrival>) {
 }
 
 async fn arrive(arrival: Box<Arrival>) -> Option<Box<Connection>> {
-    let Arrival { stream, peer, place, handshake, shutdown } = *arrival;
+    let shutdown = arrival.shutdown.clone();
     let connection = tokio::select! {
-        established = establish(stream, peer, place, handshake) => established?,
+        established = establish(arrival) => established?,
         () = shutdown.cancelled() => return None,
     };
     if shutdown.is_cancelled() {
@@ -179,15 +232,30 @@ async fn arrive(arrival: Box<Arrival>) -> Option<Box<Connection>> {
 }
 
 /// A connection that was let in; CONNACK is its first reply.
-async fn establish(
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: Place,
-    handshakes: Handshakes,
-) -> Option<Box<Connection>> {
-    let gateway = &place.gateway;
-    let (stream, accepted, rest) = handshake::accept(stream, peer, gateway, handshakes).await?;
-    let Accepted { client, connack, will, keep_alive, expires_at } = accepted;
+async fn establish(arrival: Box<Arrival>) -> Option<Box<Connection>> {
+    let Arrival { stream, peer, kind, is_behind_proxy, mut place, handshake, .. } = *arrival;
+    let gateway = Arc::clone(&place.gateway);
+    let deadline = Instant::now() + gateway.limits.connect_timeout;
+    let opened = timeout_at(deadline, open(stream, peer, kind, is_behind_proxy)).await;
+    let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let (stream, peer) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let metrics = &gateway.broker.metrics;
+            metrics.connections_refused.add(1);
+            metrics.connect_timeouts.add(u64::from(error.kind() == io::ErrorKind::TimedOut));
+            tracing::debug!(%peer, gateway = %gateway.name, %error, "connection not opened");
+            return None;
+        }
+    };
+    if !place.take_address(peer.ip()) {
+        gateway.broker.metrics.connections_refused_address.add(1);
+        tracing::warn!(%peer, gateway = %gateway.name, limit = "connections_per_address_max", "connection refused: so many are open from its address");
+        return None;
+    }
+    let (stream, accepted, rest) =
+        handshake::accept(stream, peer, &gateway, handshake, deadline).await?;
+    let Accepted { client, connack, will, keep_alive, expires_at, .. } = accepted;
     let now = Instant::now();
     let deadlines = Deadlines {
         keep_alive: keep_alive.map(|keep_alive| keep_alive * 3 / 2),
@@ -211,9 +279,24 @@ async fn establish(
     }))
 }
 
+/// What comes before MQTT: whose connection it is, and the opening of a WebSocket.
+async fn open(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    kind: ListenerKind,
+    is_behind_proxy: bool,
+) -> io::Result<(Transport, SocketAddr)> {
+    let told = if is_behind_proxy { proxy::read_header(&mut stream).await? } else { None };
+    let stream = match kind {
+        ListenerKind::Tcp => Transport::Tcp(stream),
+        ListenerKind::WebSocket => transport::accept_web_socket(stream).await?,
+    };
+    Ok((stream, told.unwrap_or(peer)))
+}
+
 impl Connection {
     async fn run(&mut self) -> Close {
-        // What came behind CONNECT in one segment is handled first [MQTT-3.1.4-5].
+        // What came behind CONNECT in one segment is handled first.
         let pipelined = std::mem::take(&mut self.partial);
         let now = Instant::now();
         let result = Box::pin(self.handle(pipelined, now)).await;
@@ -269,8 +352,7 @@ impl Connection {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Option<io::Result<(Scratch, usize)>> {
         let mut scratch = Scratch::take();
         let mut buffer = ReadBuf::new(scratch.as_mut());
-        // Unlike `try_read`, this knows that a short read was the last one and saves a call.
-        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+        match self.stream.poll_read(cx, &mut buffer) {
             Poll::Pending => None,
             Poll::Ready(Err(error)) => Some(Err(error)),
             Poll::Ready(Ok(())) => {
@@ -324,37 +406,51 @@ impl Connection {
         let mut read = Read::default();
         let result = loop {
             // Boxed, and before it waits, so that the task has no room for the message.
-            let waits = match self.handle_some(bytes, &mut read, now) {
+            let wait = match self.handle_some(bytes, &mut read, now) {
                 Ok(None) => break Ok(read.used),
-                Ok(Some(Pause::ForStore)) => None,
-                Ok(Some(Pause::ForPublish(waits))) => Some(waits),
+                Ok(Some(pause)) => Box::pin(self.wait(pause, now)),
                 Err(close) => break Err(close),
             };
             read.has_waited = true;
-            let waited = match waits {
-                None => Box::pin(self.client.commit(&mut self.replies)).await,
-                Some(waits) => {
-                    Box::pin(publish::wait(&mut self.client, waits, now, &mut self.replies)).await
-                }
-            };
-            if let Err(close) = waited {
+            if let Err(close) = wait.await {
                 break Err(close);
             }
-        };
-        let result = if self.client.uncommitted.is_empty() {
-            result
-        } else {
-            read.has_waited = true;
-            // What was read in front of a fault counts, too.
-            let stored = Box::pin(self.client.commit(&mut self.replies)).await;
-            result.and_then(|used| stored.map(|()| used))
         };
         if read.used > 0 {
             // Not `now` after a parser: it may have taken its time.
             self.deadlines.last_packet = if read.has_waited { Instant::now() } else { now };
         }
         self.client.gateway.broker.metrics.messages_received.add(read.publishes);
-        result
+        if self.client.uncommitted.is_empty() {
+            return result;
+        }
+        // What was read in front of a fault counts, too. Boxed with the result, so that the task has
+        // no room for it while it waits elsewhere.
+        Box::pin(self.stored(result)).await
+    }
+
+    /// Has everything stored that was handled, then says how that came out.
+    async fn stored(&mut self, handled: Result<usize, Close>) -> Result<usize, Close> {
+        let stored = self.client.commit(&mut self.replies).await;
+        self.deadlines.last_packet = Instant::now();
+        handled.and_then(|used| stored.map(|()| used))
+    }
+
+    /// Does what cannot be done at once.
+    async fn wait(&mut self, pause: Pause<'_>, now: Instant) -> Result<(), Close> {
+        let (client, replies) = (&mut self.client, &mut self.replies);
+        match pause {
+            Pause::Store => client.commit(replies).await,
+            Pause::Publish(waits) => publish::wait(client, waits, now, replies).await,
+            Pause::Verifier(auth) => {
+                client.batch.finish(&client.gateway.broker);
+                let renewed = reauthenticate::handle(client, auth, replies).await?;
+                if let Renewed::ExpiresAt(expires_at) = renewed {
+                    self.deadlines.expires_at = expires_at;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Handles whole packets up to one that may have to wait.
@@ -373,22 +469,26 @@ impl Connection {
             if self.client.uncommitted.is_much()
                 || !self.client.uncommitted.is_empty() && is_settled_first(&packet)
             {
-                return Ok(Some(Pause::ForStore));
+                return Ok(Some(Pause::Store));
             }
             read.used += taken;
-            let Packet::Publish(publish) = packet else {
-                self.handle_packet(&packet, now)?;
-                continue;
+            let publish = match packet {
+                Packet::Publish(publish) => publish,
+                Packet::Auth(auth) => return Ok(Some(Pause::Verifier(auth))),
+                other => {
+                    self.handle_packet(&other, now)?;
+                    continue;
+                }
             };
             read.publishes += 1;
             let handled = publish::handle(&mut self.client, publish, now, &mut self.replies)?;
             if let Handled::Waits(waits) = handled {
-                return Ok(Some(Pause::ForPublish(waits)));
+                return Ok(Some(Pause::Publish(waits)));
             }
         }
     }
 
-    /// Every packet but PUBLISH.
+    /// Every packet that is handled at once.
     fn handle_packet(&mut self, packet: &Packet<'_>, now: Instant) -> Result<(), Close> {
         match packet {
             Packet::Acknowledgement(packet) => {
@@ -396,12 +496,10 @@ impl Connection {
                 Ok(())
             }
             Packet::Subscribe(packet) => {
-                subscribe::subscribe(&mut self.client, packet, now, &mut self.replies);
-                Ok(())
+                subscribe::subscribe(&mut self.client, packet, now, &mut self.replies)
             }
             Packet::Unsubscribe(packet) => {
-                subscribe::unsubscribe(&mut self.client, packet, &mut self.replies);
-                Ok(())
+                subscribe::unsubscribe(&mut self.client, packet, &mut self.replies)
             }
             Packet::Pingreq => {
                 // A peer that pings has nothing else to say: a good moment to give memory back.
@@ -413,13 +511,11 @@ impl Connection {
             }
             Packet::Disconnect(packet) => Err(self.disconnect(packet)),
             Packet::Connect(_) => Err(Close::protocol("a second CONNECT", "MQTT-3.1.0-2")),
-            Packet::Auth(_) => {
-                let message = "re-authentication is not offered here";
-                Err(Close::new(ReasonCode::ProtocolError, message))
-            }
-            Packet::Publish(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Pingresp => {
-                Err(Close::protocol("a packet that only a server sends", "4.13"))
-            }
+            Packet::Publish(_)
+            | Packet::Auth(_)
+            | Packet::Connack(_)
+            | Packet::Suback(_)
+            | Packet::Pingresp => Err(Close::protocol("a packet that only a server sends", "4.13")),
         }
     }
 
@@ -446,7 +542,7 @@ impl Connection {
             if self.client.session.expiry_seconds() == 0 && seconds > 0 {
                 return Close::protocol(
                     "session expiry interval of a session that ends with its connection",
-                    "MQTT-3.1.2-23",
+                    "3.14.2.2.2",
                 );
             }
             let max = self.client.gateway.limits.session_expiry_max;
@@ -544,6 +640,11 @@ fn log_end(client: &EstablishedClient, close: &Close, peer: SocketAddr) {
         Close::ByServer { reason_code, message } => {
             match reason_code {
                 ReasonCode::KeepAliveTimeout => metrics.keep_alive_timeouts.add(1),
+                ReasonCode::PacketTooLarge => metrics.packets_too_large.add(1),
+                ReasonCode::QuotaExceeded | ReasonCode::ReceiveMaximumExceeded => {
+                    metrics.quotas_exceeded.add(1);
+                }
+                ReasonCode::TopicNameInvalid => metrics.topics_refused.add(1),
                 ReasonCode::SessionTakenOver | ReasonCode::ServerShuttingDown => {}
                 _ => metrics.protocol_faults.add(1),
             }
@@ -551,5 +652,25 @@ fn log_end(client: &EstablishedClient, close: &Close, peer: SocketAddr) {
         }
         Close::Normal | Close::WithWill => tracing::debug!(device, %peer, "disconnected"),
         Close::Lost => tracing::debug!(device, %peer, "connection lost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use super::{Connection, serve};
+    use crate::session::Session;
+
+    fn future_bytes<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand idle connections hold this ten thousand times (DESIGN: 2,000 bytes in all).
+    #[test]
+    fn what_an_idle_connection_holds_stays_small() {
+        assert!(future_bytes(serve) <= 328);
+        assert!(size_of::<Connection>() <= 376);
+        assert!(size_of::<Session>() <= 320);
     }
 }

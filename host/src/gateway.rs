@@ -1,15 +1,20 @@
 //! A gateway: listeners with one product, one way of verification, their parser bindings and
 //! their limits.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use portreeve_mqtt::{Limits as PacketLimits, matches};
 use portreeve_plugin::Plugin;
 use portreeve_plugin::contract::Direction;
 
 use crate::broker::Broker;
+use crate::permissions::{Action, Permissions, Rule, fill_in};
+use crate::rate::Bucket;
 use crate::session::SessionLimits;
 
 /// Everything that a connection of this gateway needs to know.
@@ -20,10 +25,40 @@ pub(crate) struct Gateway {
     /// In the order of the configuration: the first one that matches a topic counts.
     pub(crate) bindings: Vec<Binding>,
     pub(crate) limits: GatewayLimits,
+    /// What devices may do whose verifier gives no permissions; the first rule counts.
+    pub(crate) topic_rules: TopicRules,
+    /// Whether a payload that says it is text has to be UTF-8 (§3.3.2.3.2).
+    pub(crate) checks_payload_format: bool,
+    /// Told to clients that ask for it, with `%d`, `%c`, `%u` put in (§3.2.2.3.15).
+    pub(crate) response_information: Option<String>,
     /// Device names that may read `$SYS/#`.
     pub(crate) sys_readers: Vec<String>,
+    /// Connections that are open.
+    pub(crate) connections: AtomicUsize,
+    /// Connections by address, where their number is bounded.
+    pub(crate) by_address: Mutex<HashMap<IpAddr, usize>>,
+    /// Connections that may be accepted in a second.
+    pub(crate) connection_rate: Option<Bucket>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) connection_ids: Arc<AtomicU64>,
+}
+
+/// Rules about topics, as the configuration has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicRules {
+    pub(crate) rules: Vec<TopicRule>,
+    /// What holds for topics that no rule is about.
+    pub(crate) otherwise: bool,
+}
+
+/// One of them; its filter may hold `%d`, `%c` and `%u`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicRule {
+    pub(crate) allows: bool,
+    pub(crate) action: Action,
+    pub(crate) filter: String,
+    /// Names of the devices that it is for; `None` for all.
+    pub(crate) devices: Option<Vec<String>>,
 }
 
 /// How a CONNECT is verified.
@@ -66,6 +101,12 @@ pub(crate) enum OnError {
 pub(crate) struct GatewayLimits {
     /// Connections at a time, on all listeners.
     pub(crate) connections_max: usize,
+    /// Connections at a time from one address; 0 for no bound of its own.
+    pub(crate) connections_per_address_max: usize,
+    /// Connections accepted in a second, the others wait in the listen queue; 0 for no bound.
+    pub(crate) connection_rate_max: u32,
+    /// Messages that one device may publish in a second; 0 for no bound.
+    pub(crate) publish_rate_max: u32,
     /// From accept to CONNACK; more connections wait in the listen queue.
     pub(crate) handshakes_max: usize,
     /// Time from accept to a whole CONNECT.
@@ -76,6 +117,8 @@ pub(crate) struct GatewayLimits {
     pub(crate) packet: PacketLimits,
     /// Topic aliases that a client may use.
     pub(crate) topic_alias_maximum: u16,
+    /// Bytes of a topic name or topic filter.
+    pub(crate) topic_bytes_max: usize,
     /// Levels of a topic name or topic filter.
     pub(crate) topic_levels_max: usize,
     /// Longest keep alive in seconds; a client that asks for more, or for none, gets this one.
@@ -97,6 +140,24 @@ impl Gateway {
     /// A number for a connection, unique in this process.
     pub(crate) fn next_connection_id(&self) -> u64 {
         self.connection_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What a device may do whose verifier gives no permissions.
+    pub(crate) fn permissions(
+        &self,
+        device_name: &str,
+        client_id: &str,
+        user_name: Option<&str>,
+    ) -> Permissions {
+        let TopicRules { rules, otherwise } = &self.topic_rules;
+        let is_for = |rule: &&TopicRule| {
+            rule.devices.as_ref().is_none_or(|names| names.iter().any(|name| name == device_name))
+        };
+        let filled = rules.iter().filter(is_for).filter_map(|rule| {
+            let filter = fill_in(&rule.filter, device_name, client_id, user_name)?;
+            Some(Rule { allows: rule.allows, action: rule.action, filter })
+        });
+        Permissions::new(filled.collect(), *otherwise, self.reads_sys(device_name))
     }
 
     pub(crate) fn reads_sys(&self, device_name: &str) -> bool {

@@ -11,14 +11,14 @@ use portreeve_mqtt::{
 use portreeve_plugin::contract::{
     Action as GuestAction, Admission, Connect as GuestConnect, Connection, Context,
     Device as GuestDevice, Direction, MessageParam, MessageResult, PayloadFormat,
-    Permission as GuestPermission, Protocol, Qos, Refusal as GuestRefusal,
+    Permission as GuestPermission, Protocol, Qos, Refusal as GuestRefusal, RefusalReason,
 };
 use portreeve_plugin::{ConnectQuestion, Pairs, PublishQuestion};
 
 use crate::devices::{Device, DeviceName};
 use crate::gateway::Gateway;
 use crate::message::MessageRef;
-use crate::permissions::{Action, Permission, Permissions, fill_in};
+use crate::permissions::{Action, Permissions, Rule, fill_in};
 use crate::reason::{self, Refusal};
 use crate::session::Session;
 
@@ -136,13 +136,14 @@ impl CheckedAdmission {
         user_name: Option<&str>,
     ) -> Permissions {
         let device_name = self.device_name.as_str();
-        let reads_sys = gateway.reads_sys(device_name);
-        let Some(list) = &self.permissions else { return Permissions::everything(reads_sys) };
+        let Some(list) = &self.permissions else {
+            return gateway.permissions(device_name, client_id, user_name);
+        };
         let filled = list.iter().filter_map(|permission| {
             let filter = fill_in(&permission.filter, device_name, client_id, user_name)?;
-            Some(Permission { action: permission.action, filter })
+            Some(Rule { allows: true, action: permission.action, filter })
         });
-        Permissions::only(filled.collect(), reads_sys)
+        Permissions::new(filled.collect(), false, gateway.reads_sys(device_name))
     }
 }
 
@@ -212,7 +213,13 @@ pub(crate) fn refusal(refusal: GuestRefusal) -> Refusal {
     Refusal {
         reason_code: reason::of_refusal(refusal.reason),
         message: text(&refusal.message),
-        server_reference: refusal.server_reference.as_deref().map(text),
+        // Only where another server is to be used (§3.2.2.3.16).
+        server_reference: refusal
+            .server_reference
+            .as_deref()
+            .filter(|_| refusal.reason == RefusalReason::UseAnotherServer)
+            .map(text),
+        is_silent: false,
     }
 }
 

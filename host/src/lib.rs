@@ -14,6 +14,7 @@ mod listener;
 mod connection;
 
 mod publish;
+mod reauthenticate;
 mod subscribe;
 
 mod connect;
@@ -43,6 +44,7 @@ mod records;
 mod message;
 
 mod permissions;
+mod rate;
 mod reason;
 
 pub mod devices;

@@ -45,6 +45,31 @@ counters! {
     connections_accepted
     /// Connections turned away before CONNECT: over a limit, or too slow.
     connections_refused
+    /// Connections turned away since their address had too many.
+    connections_refused_address
+    /// Connections that waited, since more came in a second than may.
+    connections_delayed
+    /// Times that accepting waited for a place among the handshakes.
+    handshakes_waited
+    /// Connections without a whole CONNECT in time.
+    connect_timeouts
+    /// Times that accepting paused, since the system had no file descriptor or memory left.
+    accept_pauses
+    /// Packets larger than the gateway takes.
+    packets_too_large
+    /// Packets with more filters or properties than the gateway takes, and clients that exceed the
+    /// receive maximum.
+    quotas_exceeded
+    /// Topics and filters that are too long or have too many levels.
+    topics_refused
+    /// Subscriptions beyond the bound of their session.
+    subscriptions_refused
+    /// Subscriptions that their device may not make.
+    subscriptions_denied
+    /// PUBLISH packets beyond the rate of their device.
+    publishes_over_rate
+    /// Messages whose payload says that it is text and is not.
+    payloads_not_text
     /// CONNECTs that were let in.
     connects_admitted
     /// CONNECTs that were refused.

@@ -10,29 +10,27 @@ pub(crate) enum Action {
     Both,
 }
 
-/// A topic filter that a device may use, placeholders put in.
+/// What holds for the topics of a filter, placeholders put in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Permission {
+pub(crate) struct Rule {
+    pub(crate) allows: bool,
     pub(crate) action: Action,
     pub(crate) filter: Box<str>,
 }
 
-/// The permissions of one connection.
+/// The permissions of one connection: the first rule that is about a topic counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Permissions {
-    /// `None`: everything but `$SYS`.
-    list: Option<Box<[Permission]>>,
+    rules: Box<[Rule]>,
+    /// What holds for topics that no rule is about.
+    otherwise: bool,
     /// Whether `$SYS/#` may be subscribed to.
     reads_sys: bool,
 }
 
 impl Permissions {
-    pub(crate) fn everything(reads_sys: bool) -> Self {
-        Self { list: None, reads_sys }
-    }
-
-    pub(crate) fn only(list: Vec<Permission>, reads_sys: bool) -> Self {
-        Self { list: Some(list.into_boxed_slice()), reads_sys }
+    pub(crate) fn new(rules: Vec<Rule>, otherwise: bool, reads_sys: bool) -> Self {
+        Self { rules: rules.into_boxed_slice(), otherwise, reads_sys }
     }
 
     /// `$SYS` is the gateway's own to publish to.
@@ -40,10 +38,9 @@ impl Permissions {
         if is_sys(topic) {
             return false;
         }
-        self.list.as_deref().is_none_or(|list| {
-            let publishes = |permission: &&Permission| permission.action != Action::Subscribe;
-            list.iter().filter(publishes).any(|permission| matches(&permission.filter, topic))
-        })
+        let is_about =
+            |rule: &&Rule| rule.action != Action::Subscribe && matches(&rule.filter, topic);
+        self.rules.iter().find(is_about).map_or(self.otherwise, |rule| rule.allows)
     }
 
     /// Whether every topic that `filter` can match is permitted. `filter` is without share name.
@@ -51,12 +48,19 @@ impl Permissions {
         if is_sys(filter) && self.reads_sys {
             return true;
         }
-        match self.list.as_deref() {
-            None => !is_sys(filter),
-            Some(list) => {
-                let subscribes = |permission: &&Permission| permission.action != Action::Publish;
-                list.iter().filter(subscribes).any(|permission| covers(&permission.filter, filter))
-            }
+        // A denied topic closes every filter that reaches it; an allowed one opens only filters
+        // that reach nothing else.
+        let is_about = |rule: &&Rule| {
+            rule.action != Action::Publish
+                && if rule.allows {
+                    covers(&rule.filter, filter)
+                } else {
+                    overlap(&rule.filter, filter)
+                }
+        };
+        match self.rules.iter().find(is_about) {
+            Some(rule) => rule.allows,
+            None => self.otherwise && !is_sys(filter),
         }
     }
 }
@@ -83,6 +87,24 @@ pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
         }
     }
     narrow.next().is_none()
+}
+
+/// Whether some topic is matched by both filters.
+fn overlap(one: &str, other: &str) -> bool {
+    // A wildcard in front does not reach topics that begin with `$` [MQTT-4.7.2-1].
+    let (dollar, wild) = (|filter: &str| filter.starts_with('$'), ['+', '#']);
+    if dollar(one) && other.starts_with(wild) || dollar(other) && one.starts_with(wild) {
+        return false;
+    }
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (Some("#"), _) | (_, Some("#")) => return true,
+            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
+            _ => return false,
+        }
+    }
 }
 
 /// Puts the device's names into a permission's filter: `%d`, `%c`, `%u`. `None` when a name that
@@ -121,7 +143,7 @@ pub(crate) fn fill_in(
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Permission, Permissions, covers, fill_in};
+    use super::{Action, Permissions, Rule, covers, fill_in, overlap};
 
     #[test]
     fn a_wide_filter_covers_what_it_matches_in_full_only() {
@@ -145,18 +167,45 @@ mod tests {
         assert_eq!(fill("d/#/%d", "c", None), None);
     }
 
+    fn rule(allows: bool, action: Action, filter: &str) -> Rule {
+        Rule { allows, action, filter: filter.into() }
+    }
+
     #[test]
     fn permissions_are_by_action_and_sys_is_closed() {
-        let up = Permission { action: Action::Publish, filter: "up/#".into() };
-        let down = Permission { action: Action::Subscribe, filter: "down/#".into() };
-        let some = Permissions::only(vec![up, down], false);
+        let rules =
+            vec![rule(true, Action::Publish, "up/#"), rule(true, Action::Subscribe, "down/#")];
+        let some = Permissions::new(rules, false, false);
         assert!(some.may_publish("up/1") && !some.may_publish("down/1"));
         assert!(
             some.may_subscribe("down/+") && !some.may_subscribe("up/1") && !some.may_subscribe("#")
         );
-        let all = Permissions::everything(false);
+        let all = Permissions::new(Vec::new(), true, false);
         assert!(all.may_publish("x") && all.may_subscribe("#"));
         assert!(!all.may_publish("$SYS/x") && !all.may_subscribe("$SYS/#"));
-        assert!(Permissions::everything(true).may_subscribe("$SYS/broker/+"));
+        assert!(Permissions::new(Vec::new(), true, true).may_subscribe("$SYS/broker/+"));
+    }
+
+    #[test]
+    fn the_first_rule_counts_and_a_denied_topic_closes_every_filter_that_reaches_it() {
+        let rules = vec![
+            rule(true, Action::Both, "secret/mine"),
+            rule(false, Action::Both, "secret/#"),
+            rule(false, Action::Publish, "+/state"),
+        ];
+        let permissions = Permissions::new(rules, true, false);
+        assert!(permissions.may_publish("secret/mine") && !permissions.may_publish("secret/yours"));
+        assert!(!permissions.may_publish("a/state") && permissions.may_publish("a/b"));
+        assert!(permissions.may_subscribe("secret/mine") && permissions.may_subscribe("a/state"));
+        for closed in ["#", "+/#", "secret", "secret/+", "+/mine"] {
+            assert!(!permissions.may_subscribe(closed), "{closed}");
+        }
+        assert!(permissions.may_subscribe("a/#") && !permissions.may_subscribe("+/b/c"));
+    }
+
+    #[test]
+    fn filters_overlap_when_a_topic_matches_both() {
+        assert!(overlap("a/+", "+/b") && overlap("#", "a") && overlap("a/#", "a"));
+        assert!(!overlap("a/b", "a/c") && !overlap("a", "a/b") && !overlap("#", "$SYS/x"));
     }
 }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use portreeve_mqtt::{
     Acknowledgement, AcknowledgementKind, Packet, Properties, PropertiesBuf, Property, Publish,
@@ -46,12 +47,14 @@ pub(crate) enum Handled<'a> {
     Waits(Waits<'a>),
 }
 
-/// A PUBLISH that may have to wait for a parser.
+/// A PUBLISH that may have to wait.
 pub(crate) enum Waits<'a> {
+    /// Its device published too much; it is handled again after this time.
+    Rate(Publish<'a>, Duration),
     /// The parser of this binding is asked.
-    ForParser { publish: Publish<'a>, message: MessageRef<'a>, binding: usize },
+    Parser { publish: Publish<'a>, message: MessageRef<'a>, binding: usize },
     /// Its topic alias has to be resolved.
-    ForTopic(Publish<'a>),
+    Topic(Publish<'a>),
 }
 
 /// Handles a PUBLISH; its acknowledgement is appended to `replies`.
@@ -64,8 +67,11 @@ pub(crate) fn handle<'a>(
     now: Instant,
     replies: &mut Vec<u8>,
 ) -> Result<Handled<'a>, Close> {
+    if let Some(over) = over_rate(client, &publish, now, replies) {
+        return Ok(over);
+    }
     if publish.topic_alias().is_some() {
-        return Ok(Handled::Waits(Waits::ForTopic(publish)));
+        return Ok(Handled::Waits(Waits::Topic(publish)));
     }
     let Some(topic) = publish.topic else {
         return Err(Close::protocol("topic name is empty", "MQTT-4.7.3-1"));
@@ -84,8 +90,26 @@ pub(crate) async fn wait(
     replies: &mut Vec<u8>,
 ) -> Result<(), Close> {
     match waits {
-        Waits::ForTopic(publish) => with_alias(client, publish, now, replies).await,
-        Waits::ForParser { publish, message, binding } => {
+        Waits::Rate(publish, wait) => {
+            client.batch.finish(&client.gateway.broker);
+            tokio::time::sleep(wait).await;
+            // Other connections of the device may have been faster.
+            while let Some(Err(wait)) =
+                client.publish_rate.as_ref().map(|rate| rate.take(Instant::now()))
+            {
+                tokio::time::sleep(wait).await;
+            }
+            let handled = match publish.topic {
+                Some(topic) => {
+                    with_topic(client, publish, topic, publish.properties, now, replies)?
+                }
+                None => Handled::Done,
+            };
+            parsed(client, handled, now, replies).await;
+            Ok(())
+        }
+        Waits::Topic(publish) => with_alias(client, publish, now, replies).await,
+        Waits::Parser { publish, message, binding } => {
             let answer = parse(client, &message, binding, now).await;
             acknowledge(client, &publish, &answer, replies);
             Ok(())
@@ -108,11 +132,43 @@ async fn with_alias(
     let is_forwarded = |property: &Property<'_>| !matches!(property, Property::TopicAlias(_));
     let properties: PropertiesBuf = publish.properties.iter().filter(is_forwarded).collect();
     let handled = with_topic(client, publish, topic, properties.as_properties(), now, replies)?;
-    if let Handled::Waits(Waits::ForParser { publish, message, binding }) = handled {
+    parsed(client, handled, now, replies).await;
+    Ok(())
+}
+
+/// Asks the parser that a PUBLISH waits for, if it does.
+async fn parsed(
+    client: &mut EstablishedClient,
+    handled: Handled<'_>,
+    now: Instant,
+    replies: &mut Vec<u8>,
+) {
+    if let Handled::Waits(Waits::Parser { publish, message, binding }) = handled {
         let answer = parse(client, &message, binding, now).await;
         acknowledge(client, &publish, &answer, replies);
     }
-    Ok(())
+}
+
+/// What becomes of a PUBLISH of a device that published too much in this second. On MQTT 5 it is
+/// refused with 0x97; QoS 0 is dropped. MQTT 3.1.1 has no word for it, so the message waits, and
+/// with it whatever the device sends behind it.
+fn over_rate<'a>(
+    client: &mut EstablishedClient,
+    publish: &Publish<'a>,
+    now: Instant,
+    replies: &mut Vec<u8>,
+) -> Option<Handled<'a>> {
+    let wait = client.publish_rate.as_ref()?.take(now).err()?;
+    client.gateway.broker.metrics.publishes_over_rate.add(1);
+    if publish.qos != QoS::AtMostOnce && !client.version.is_v5() {
+        return Some(Handled::Waits(Waits::Rate(*publish, wait)));
+    }
+    // The alias that a dropped message tells is told all the same.
+    if let Some((alias, topic)) = publish.topic_alias().zip(publish.topic) {
+        let _is_above_maximum = client.resolve_alias(alias, Some(topic.as_str()));
+    }
+    acknowledge(client, publish, &Answer::of(ReasonCode::QuotaExceeded), replies);
+    Some(Handled::Done)
 }
 
 fn with_topic<'a>(
@@ -151,17 +207,29 @@ fn with_topic<'a>(
         properties,
         expires_at: if properties.is_empty() { None } else { expiry(properties, now) },
     };
-    let answer = if !way.may_publish {
+    let answer = if client.gateway.checks_payload_format && !is_what_it_says(&message) {
+        client.gateway.broker.metrics.payloads_not_text.add(1);
+        Answer::of(ReasonCode::PayloadFormatInvalid)
+    } else if !way.may_publish {
         client.gateway.broker.metrics.publishes_denied.add(1);
         tracing::debug!(device = %client.device.name, %topic, "may not publish");
         Answer::of(ReasonCode::NotAuthorized)
     } else if let Some(binding) = way.binding {
-        return Ok(Handled::Waits(Waits::ForParser { publish, message, binding }));
+        return Ok(Handled::Waits(Waits::Parser { publish, message, binding }));
     } else {
         Answer::delivered(deliver(client, message, &way))
     };
     acknowledge(client, &publish, &answer, replies);
     Ok(Handled::Done)
+}
+
+/// Whether a payload that says it is text is UTF-8 (§3.3.2.3.2).
+fn is_what_it_says(message: &MessageRef<'_>) -> bool {
+    let says_text = message
+        .properties
+        .iter()
+        .any(|property| matches!(property, Property::PayloadFormatIndicator(1)));
+    !says_text || std::str::from_utf8(message.payload).is_ok()
 }
 
 fn check(
@@ -175,6 +243,11 @@ fn check(
             "subscription identifier in a client's PUBLISH",
             "MQTT-3.3.4-6",
         ));
+    }
+    let topic_bytes_max = client.gateway.limits.topic_bytes_max;
+    if topic.as_str().len() > topic_bytes_max {
+        let message = format!("topic name has more than {topic_bytes_max} bytes");
+        return Err(Close::new(ReasonCode::TopicNameInvalid, message));
     }
     let levels_max = client.gateway.limits.topic_levels_max;
     if topic.as_str().bytes().filter(|&byte| byte == b'/').count() >= levels_max {
@@ -382,6 +455,15 @@ fn acknowledge(
     if !client.uncommitted.is_empty() && !answer.reason_code.is_error() {
         client.uncommitted.promise(Promise::Message { kind, packet_id });
     }
+    let packet_bytes_max = usize::try_from(client.packet_bytes_max).unwrap_or(usize::MAX);
+    let answers = client.answers(replies);
+    let begin = answers.len();
     // An identifier, a reason and a text below 64 KiB always fit.
-    let _fits = Packet::Acknowledgement(packet).encode(version, client.answers(replies));
+    let _fits = Packet::Acknowledgement(packet).encode(version, answers);
+    if reason.is_some() && answers.len() - begin > packet_bytes_max {
+        // The text is left out for a client that does not take it [MQTT-3.4.2-2, MQTT-3.5.2-2].
+        answers.truncate(begin);
+        let packet = Acknowledgement { properties: Properties::NONE, ..packet };
+        let _fits = Packet::Acknowledgement(packet).encode(version, answers);
+    }
 }

@@ -1,6 +1,6 @@
 //! Why a connection does not come about or ends, and the one place that maps it to the wire.
 
-use portreeve_mqtt::{DecodeError, ProtocolVersion, ReasonCode};
+use portreeve_mqtt::{DecodeError, PacketType, ProtocolVersion, ReasonCode};
 use portreeve_plugin::contract::RefusalReason;
 
 /// A CONNECT that is turned away.
@@ -10,11 +10,17 @@ pub(crate) struct Refusal {
     /// For the log and, on MQTT 5, the peer.
     pub(crate) message: String,
     pub(crate) server_reference: Option<String>,
+    /// The peer said goodbye itself and gets no answer.
+    pub(crate) is_silent: bool,
 }
 
 impl Refusal {
+    pub(crate) fn silent(message: impl Into<String>) -> Self {
+        Self { is_silent: true, ..Self::new(ReasonCode::UnspecifiedError, message) }
+    }
+
     pub(crate) fn new(reason_code: ReasonCode, message: impl Into<String>) -> Self {
-        Self { reason_code, message: message.into(), server_reference: None }
+        Self { reason_code, message: message.into(), server_reference: None, is_silent: false }
     }
 
     /// The code for CONNACK. MQTT 3.1.1 has one for malformed credentials and one for credentials
@@ -25,6 +31,14 @@ impl Refusal {
             (_, ReasonCode::BadUserNameOrPassword) => ReasonCode::NotAuthorized,
             (_, code) => code,
         }
+    }
+}
+
+impl Refusal {
+    /// The code for DISCONNECT, of a client that was let in before.
+    pub(crate) fn disconnect_code(&self) -> ReasonCode {
+        let code = self.reason_code;
+        if code.allowed_in(PacketType::Disconnect) { code } else { ReasonCode::NotAuthorized }
     }
 }
 
@@ -61,6 +75,11 @@ pub(crate) enum Close {
 impl Close {
     pub(crate) fn new(reason_code: ReasonCode, message: impl Into<String>) -> Self {
         Self::ByServer { reason_code, message: message.into() }
+    }
+
+    /// A refusal of a client that was let in before.
+    pub(crate) fn from_refusal(refusal: &Refusal) -> Self {
+        Self::new(refusal.disconnect_code(), refusal.message.clone())
     }
 
     /// A packet that the protocol does not allow here.

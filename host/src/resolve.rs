@@ -2,20 +2,24 @@
 //! fit.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use parking_lot::Mutex;
 use portreeve_plugin::Role;
 use portreeve_plugin::contract::Direction;
 use portreeve_store::Store;
+use tokio::time::Instant;
 
-use crate::broker::Broker;
-use crate::config::{BindingConfig, Config, DirectionConfig, GatewayConfig, VerificationConfig};
+use crate::broker::{Broker, PublishRates};
+use crate::config::{
+    BindingConfig, Config, DirectionConfig, GatewayConfig, ListenerConfig, VerificationConfig,
+};
 use crate::devices::Registry;
 use crate::gateway::{Binding, Gateway, Verification};
 use crate::metrics::Metrics;
 use crate::plugins::LoadedPlugin;
+use crate::rate::Bucket;
 use crate::session::Sessions;
 use crate::topics::Topics;
 
@@ -24,7 +28,7 @@ type Plugins = BTreeMap<String, LoadedPlugin>;
 /// What is to be started.
 pub(crate) struct Resolved {
     pub(crate) broker: Arc<Broker>,
-    pub(crate) gateways: Vec<(Arc<Gateway>, Vec<SocketAddr>)>,
+    pub(crate) gateways: Vec<(Arc<Gateway>, Vec<ListenerConfig>)>,
 }
 
 /// Fits everything together.
@@ -42,6 +46,8 @@ pub(crate) fn resolve(
         sessions: Sessions::new(limits.sessions_max, store.clone()),
         registry: Registry::new(limits.devices_max),
         metrics: Metrics::default(),
+        connections_max: limits.connections_max,
+        publish_rates: PublishRates::default(),
         store,
     });
     let mut mistakes = Vec::new();
@@ -62,11 +68,17 @@ pub(crate) fn resolve(
             verification,
             bindings,
             limits: gateway.limits.clone(),
+            topic_rules: gateway.topic_rules.clone(),
+            checks_payload_format: gateway.checks_payload_format,
+            response_information: gateway.response_information.clone(),
             sys_readers: gateway.sys_readers.clone(),
+            connections: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+            connection_rate: Bucket::new(gateway.limits.connection_rate_max, Instant::now()),
             broker: Arc::clone(&broker),
             connection_ids: Arc::clone(&connection_ids),
         };
-        gateways.push((Arc::new(resolved), gateway.listen.clone()));
+        gateways.push((Arc::new(resolved), gateway.listeners.clone()));
     }
     if mistakes.is_empty() { Ok(Resolved { broker, gateways }) } else { Err(mistakes) }
 }

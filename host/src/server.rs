@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, ListenerConfig, ListenerKind};
 use crate::gateway::{Gateway, Verification};
-use crate::listener::{self, Places};
+use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::plugins::{PluginDirectory, load_directory};
 use crate::resolve::{Resolved, resolve};
@@ -134,47 +134,31 @@ impl Server {
             put_back(&broker, contents, &gateways).await?;
         }
         let mut bound = Vec::new();
-        for (gateway, addresses) in gateways {
-            for address in addresses {
-                let listener = listen(address).map_err(|error| StartError::Listen {
+        for (gateway, listeners) in gateways {
+            let handshakes = Arc::new(Semaphore::new(gateway.limits.handshakes_max));
+            for ListenerConfig { address, kind, trusted_proxies } in listeners {
+                let socket = listen(address).map_err(|error| StartError::Listen {
                     gateway: gateway.name.to_string(),
                     address,
                     error,
                 })?;
-                bound.push((Arc::clone(&gateway), listener));
+                let (gateway, handshakes) = (Arc::clone(&gateway), Arc::clone(&handshakes));
+                bound.push(Listener { socket, kind, trusted_proxies, gateway, handshakes });
             }
         }
         Ok(Self::serve(config, broker, bound))
     }
 
-    fn serve(
-        config: &Config,
-        broker: Arc<Broker>,
-        bound: Vec<(Arc<Gateway>, TcpListener)>,
-    ) -> Self {
+    fn serve(config: &Config, broker: Arc<Broker>, bound: Vec<Listener>) -> Self {
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
         let mut addresses = Vec::new();
-        let mut places: Vec<(String, Places)> = Vec::new();
-        for (gateway, listener) in bound {
-            let known = places.iter().find(|(name, _)| **name == *gateway.name);
-            let shared = match known {
-                Some((_, places)) => places.clone(),
-                None => {
-                    let new = Places {
-                        connections: Arc::new(Semaphore::new(gateway.limits.connections_max)),
-                        handshakes: Arc::new(Semaphore::new(gateway.limits.handshakes_max)),
-                    };
-                    places.push((gateway.name.to_string(), new.clone()));
-                    new
-                }
-            };
-            if let Ok(address) = listener.local_addr() {
-                announce(&gateway, address);
-                addresses.push((gateway.name.to_string(), address));
+        for listener in bound {
+            if let Ok(address) = listener.socket.local_addr() {
+                announce(&listener, address);
+                addresses.push((listener.gateway.name.to_string(), address));
             }
-            let (connections, stop) = (tasks.clone(), shutdown.clone());
-            tasks.spawn(listener::accept(listener, gateway, shared, connections, stop));
+            tasks.spawn(listener::accept(listener, tasks.clone(), shutdown.clone()));
         }
         tasks
             .spawn(until(shutdown.clone(), sys::publish(Arc::clone(&broker), config.sys_interval)));
@@ -262,7 +246,7 @@ async fn open_store(config: &Config) -> Result<Option<(Arc<Store>, Contents)>, S
 async fn put_back(
     broker: &Arc<Broker>,
     contents: Contents,
-    gateways: &[(Arc<Gateway>, Vec<SocketAddr>)],
+    gateways: &[(Arc<Gateway>, Vec<ListenerConfig>)],
 ) -> Result<(), StartError> {
     let limits: LimitsOf = gateways
         .iter()
@@ -309,13 +293,18 @@ fn with_problems(mut mistakes: Vec<String>, directory: &PluginDirectory) -> Star
     StartError::Mistakes(mistakes)
 }
 
-fn announce(gateway: &Gateway, address: SocketAddr) {
+fn announce(listener: &Listener, address: SocketAddr) {
+    let gateway = &listener.gateway;
+    let kind = match listener.kind {
+        ListenerKind::Tcp => "tcp",
+        ListenerKind::WebSocket => "ws",
+    };
     let verification = match &gateway.verification {
         Verification::Open => "open".to_owned(),
         Verification::OneParty => "one-party".to_owned(),
         Verification::Plugin(plugin) => format!("plugin:{}", plugin.name()),
     };
-    tracing::info!(gateway = %gateway.name, %address, verification, "listening");
+    tracing::info!(gateway = %gateway.name, %address, kind, verification, "listening");
     if matches!(gateway.verification, Verification::Open) {
         tracing::warn!(
             gateway = %gateway.name,

@@ -17,56 +17,25 @@ use portreeve_store::{Changes, SessionRecord, WillRecord};
 use tokio::time::Instant;
 
 use crate::devices::Device;
-use crate::message::{Encodings, Message, MessageRef};
+use crate::message::Message;
 use crate::records::{self, Moment, StoredAs, StoredBytes};
 
+mod delivery;
 mod incoming;
+mod limits;
+mod mailbox;
 mod outgoing;
 mod restore;
 mod table;
 
+pub(crate) use delivery::{Delivered, Delivery, Standing, Terms};
 use incoming::Incoming;
+pub(crate) use limits::{Client, QueuePolicy, SessionLimits};
 pub(crate) use outgoing::Pumped;
 use outgoing::{Gone, Outgoing};
 pub(crate) use restore::Restored;
 use table::DeadlineKey;
 pub(crate) use table::{Attachment, Due, SessionKey, Sessions, Wanted, ends_at};
-
-/// Bounds of one session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SessionLimits {
-    /// Bytes that wait to be sent to a connection.
-    pub(crate) mailbox_bytes_max: usize,
-    /// QoS 1 and 2 messages that wait for room in the mailbox, or for a connection.
-    pub(crate) queued_messages_max: usize,
-    /// Bytes of those messages.
-    pub(crate) queued_bytes_max: usize,
-    /// QoS 1 and 2 messages that are sent and not yet acknowledged, in each direction.
-    pub(crate) in_flight_max: u16,
-    /// Which message gives way when the queue is full.
-    pub(crate) queue_policy: QueuePolicy,
-    /// Subscriptions of one session.
-    pub(crate) subscriptions_max: usize,
-}
-
-/// Which message gives way when a session's queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum QueuePolicy {
-    /// The one that waits longest.
-    DropOldest,
-    /// The one that comes.
-    DropNewest,
-}
-
-/// What a session needs to know of its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Client {
-    pub(crate) version: ProtocolVersion,
-    /// Messages that it takes at a time.
-    pub(crate) receive_maximum: u16,
-    /// Bytes of one packet that it takes.
-    pub(crate) packet_bytes_max: usize,
-}
 
 /// A will that waits for its delay.
 #[derive(Debug, Clone)]
@@ -76,66 +45,6 @@ pub(crate) struct Will {
     pub(crate) delay: Duration,
     /// Message expiry interval in seconds, counted from its publication (§3.1.3.2.4).
     pub(crate) expiry_interval: Option<u32>,
-}
-
-/// What became of a message for one receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Delivered {
-    /// It is in the mailbox.
-    Sent,
-    /// It is in the queue.
-    Queued,
-    /// It is in the queue, and an older one was dropped for it.
-    QueuedForAnother,
-    /// QoS 0 and the mailbox is full.
-    MailboxFull,
-    /// The queue is full.
-    QueueFull,
-    /// It is larger than the client takes.
-    TooLarge,
-    /// The session has no connection and does not keep the message.
-    Offline,
-}
-
-/// One message to many receivers: what is made once for all of them.
-pub(crate) struct Delivery<'a> {
-    pub(crate) message: MessageRef<'a>,
-    pub(crate) encodings: &'a mut Encodings,
-    /// Made when the first receiver has to keep the message.
-    pub(crate) kept: Option<Arc<Message>>,
-    /// Owners of mailboxes that were empty; woken after the whole batch.
-    pub(crate) wakers: &'a mut Vec<Waker>,
-}
-
-impl Delivery<'_> {
-    fn kept(&mut self) -> Arc<Message> {
-        Arc::clone(self.kept.get_or_insert_with(|| Arc::new(self.message.to_message())))
-    }
-}
-
-/// How one receiver gets a message.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms<'a> {
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) identifiers: &'a [u32],
-    /// Its number in the session where it is stored already; 0 where it is not.
-    pub(crate) entry: u64,
-    /// The shared subscription that it comes by, as its whole topic filter.
-    pub(crate) share: Option<&'a Arc<str>>,
-}
-
-/// How well a member of a shared subscription can take a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Standing {
-    /// It would be sent at once.
-    Ready,
-    /// It is connected, and the message would wait.
-    Busy,
-    /// It is not connected, and the message would be kept for it.
-    Away,
-    /// It would be lost.
-    Gone,
 }
 
 /// What a connection is to do next.
@@ -523,10 +432,11 @@ impl Session {
         if state.generation != generation || state.has_ended {
             return Mail::Close(ReasonCode::SessionTakenOver);
         }
-        state.outgoing.swap_mailbox(buffer);
         let mut gone = Gone::of(self.stored.as_deref());
         if let Some(client) = &state.client {
+            let expired = state.outgoing.swap_mailbox(buffer, client, now, &mut gone);
             *pumped = state.outgoing.pump(client, &self.limits, now, &mut gone);
+            pumped.expired += expired;
         }
         gone.note();
         state.close.map_or(Mail::Send, Mail::Close)
@@ -534,7 +444,9 @@ impl Session {
 
     /// Gives memory back while the connection is idle.
     pub(crate) fn shrink(&self) {
-        self.state.lock().outgoing.shrink();
+        let mut state = self.state.lock();
+        state.outgoing.shrink();
+        state.incoming.shrink();
     }
 
     /// The peer acknowledges what was sent to it, or releases what it sent. What the store has to
@@ -650,9 +562,19 @@ impl Session {
         self.state.lock().subscriptions.keys().cloned().collect()
     }
 
-    /// Forgets a subscription. Returns whether there was one.
-    pub(crate) fn unsubscribed(&self, filter: &str, changes: &mut Changes) -> bool {
-        let existed = self.state.lock().subscriptions.remove(filter).is_some();
+    /// Forgets a subscription, for connection number `generation` where it is one that asks.
+    /// Returns whether there was one.
+    pub(crate) fn unsubscribed(
+        &self,
+        generation: Option<u64>,
+        filter: &str,
+        changes: &mut Changes,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if generation.is_some_and(|generation| generation != state.generation) {
+            return false;
+        }
+        let existed = state.subscriptions.remove(filter).is_some();
         if let Some(stored) = self.stored.as_ref().filter(|_| existed) {
             changes.unsubscribed(stored.id, filter);
         }

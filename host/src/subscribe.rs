@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::client::{EstablishedClient, RetainedMessage};
 use crate::message::Encodings;
+use crate::reason::Close;
 use crate::records::{Moment, StoredBytes};
 use crate::session::{Delivered, Delivery, Terms};
 use crate::topics::Subscription;
@@ -25,7 +26,7 @@ pub(crate) fn subscribe(
     packet: &Subscribe<'_>,
     now: Instant,
     replies: &mut Vec<u8>,
-) {
+) -> Result<(), Close> {
     let identifier = packet.subscription_identifier();
     let mut changes = Changes::default();
     let mut filters: Vec<(Box<str>, bool)> = Vec::new();
@@ -44,8 +45,20 @@ pub(crate) fn subscribe(
         client.uncommitted.promise(Promise::Subscriptions { packet_id, filters });
     }
     let version = client.version;
-    append_suback(version, packet_id, &codes, client.answers(replies));
+    let mut suback = Vec::new();
+    append_suback(version, packet_id, &codes, &mut suback);
+    if !client.takes(suback.len()) {
+        return Err(too_large());
+    }
+    client.answers(replies).append(&mut suback);
     send_retained(client, now);
+    Ok(())
+}
+
+/// An answer that may not be sent ends the connection [MQTT-3.1.2-24].
+fn too_large() -> Close {
+    let message = "the client's maximum packet size is too small for the answer";
+    Close::new(ReasonCode::PacketTooLarge, message)
 }
 
 const fn granted(qos: QoS) -> u8 {
@@ -65,17 +78,26 @@ fn subscribe_one(
 ) -> Result<bool, ReasonCode> {
     let shared = entry.filter.shared();
     let filter = shared.map_or(entry.filter, |shared| shared.filter);
-    if filter.as_str().split('/').count() > client.gateway.limits.topic_levels_max {
+    let limits = &client.gateway.limits;
+    let metrics = &client.gateway.broker.metrics;
+    if entry.filter.as_str().len() > limits.topic_bytes_max
+        || filter.as_str().split('/').count() > limits.topic_levels_max
+    {
+        metrics.topics_refused.add(1);
         return Err(ReasonCode::TopicFilterInvalid);
     }
     if !client.permissions.may_subscribe(filter.as_str()) {
+        metrics.subscriptions_denied.add(1);
         tracing::debug!(device = %client.device.name, filter = %entry.filter, "may not subscribe");
         return Err(ReasonCode::NotAuthorized);
     }
     let (session, options) = (&client.session, entry.options);
     let is_new = session
         .subscribed(client.generation, entry.filter.as_str(), options, identifier, changes)
-        .ok_or(ReasonCode::QuotaExceeded)?;
+        .ok_or_else(|| {
+            metrics.subscriptions_refused.add(1);
+            ReasonCode::QuotaExceeded
+        })?;
     let subscription = Subscription { session: Arc::clone(session), options, identifier };
     let topics = &client.gateway.broker.topics;
     topics.subscribe(entry.filter, subscription);
@@ -158,13 +180,14 @@ pub(crate) fn unsubscribe(
     client: &mut EstablishedClient,
     packet: &Unsubscribe<'_>,
     replies: &mut Vec<u8>,
-) {
+) -> Result<(), Close> {
     let mut over = Changes::default();
     let codes: Vec<u8> = packet
         .filters
         .iter()
         .map(|filter| {
-            let existed = client.session.unsubscribed(filter.as_str(), &mut over);
+            let existed =
+                client.session.unsubscribed(Some(client.generation), filter.as_str(), &mut over);
             if existed {
                 client.gateway.broker.topics.unsubscribe(filter, &client.session);
             }
@@ -178,5 +201,11 @@ pub(crate) fn unsubscribe(
         reason_codes: &codes,
     };
     client.uncommitted.append(over);
-    let _fits = Packet::Suback(unsuback).encode(client.version, client.answers(replies));
+    let mut bytes = Vec::new();
+    let _fits = Packet::Suback(unsuback).encode(client.version, &mut bytes);
+    if !client.takes(bytes.len()) {
+        return Err(too_large());
+    }
+    client.answers(replies).append(&mut bytes);
+    Ok(())
 }

@@ -37,7 +37,7 @@ fn publish_one(broker: &Broker, topic: &str, text: &str) {
 }
 
 fn values(broker: &Broker, up: Duration) -> Vec<(&'static str, String)> {
-    let Broker { topics, sessions, registry, metrics, store: _ } = broker;
+    let Broker { topics, sessions, registry, metrics, .. } = broker;
     let dropped = metrics.messages_dropped_mailbox.value()
         + metrics.messages_dropped_queue.value()
         + metrics.messages_dropped_too_large.value();

@@ -164,7 +164,7 @@ impl Owner<'_> {
     fn unsubscribe(&self, filters: &[(Box<str>, bool)]) {
         let mut over = Changes::default();
         for (filter, _) in filters.iter().filter(|(_, is_new)| *is_new) {
-            if self.session.unsubscribed(filter, &mut over)
+            if self.session.unsubscribed(None, filter, &mut over)
                 && let Ok(filter) = TopicFilter::parse(filter)
             {
                 self.broker.topics.unsubscribe(filter, self.session);

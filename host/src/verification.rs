@@ -48,8 +48,8 @@ pub(crate) async fn verify(
         return Err(Refusal::new(ReasonCode::BadAuthenticationMethod, message));
     }
     match &gateway.verification {
-        Verification::Open => Ok(Step::Admitted(open(gateway, client_id))),
-        Verification::OneParty => one_party(gateway, connect).map(Step::Admitted),
+        Verification::Open => Ok(Step::Admitted(open(gateway, connect, client_id))),
+        Verification::OneParty => one_party(gateway, connect, client_id).map(Step::Admitted),
         Verification::Plugin(plugin) => {
             let verdict = plugin.verify(question()).await;
             let verdict = verdict.map_err(|error| {
@@ -65,9 +65,9 @@ pub(crate) async fn verify(
 }
 
 /// Everybody is let in, under the client identifier.
-fn open(gateway: &Gateway, client_id: &str) -> Admission {
+fn open(gateway: &Gateway, connect: &Connect<'_>, client_id: &str) -> Admission {
     let name = open_name(client_id);
-    let permissions = Permissions::everything(gateway.reads_sys(name.as_str()));
+    let permissions = gateway.permissions(name.as_str(), client_id, connect.user_name);
     // Not kept: anybody could fill the registry.
     let device = Device {
         name,
@@ -89,7 +89,11 @@ fn open_name(client_id: &str) -> DeviceName {
     })
 }
 
-fn one_party(gateway: &Gateway, connect: &Connect<'_>) -> Result<Admission, Refusal> {
+fn one_party(
+    gateway: &Gateway,
+    connect: &Connect<'_>,
+    client_id: &str,
+) -> Result<Admission, Refusal> {
     let user_name = connect.user_name.unwrap_or_default();
     let password = connect.password.unwrap_or_default();
     let device = gateway.broker.registry.authenticate(&gateway.product, user_name, password);
@@ -102,7 +106,7 @@ fn one_party(gateway: &Gateway, connect: &Connect<'_>) -> Result<Admission, Refu
             format!("device {} is disabled", device.name),
         ));
     }
-    let permissions = Permissions::everything(gateway.reads_sys(device.name.as_str()));
+    let permissions = gateway.permissions(device.name.as_str(), client_id, connect.user_name);
     Ok(Admission { device, permissions, expires_in: None, is_changed: false })
 }
 

@@ -100,6 +100,19 @@ impl Client {
         Self { stream, version: V311, received: Vec::new() }
     }
 
+    /// Connects with a clean start; whether the gateway answers and lets it in.
+    pub fn try_connect(&mut self, version: ProtocolVersion, client_id: &str) -> bool {
+        self.version = version;
+        let mut bytes = Vec::new();
+        let packet = Packet::Connect(connect(version, client_id));
+        packet.encode(version, &mut bytes).expect("it can be encoded");
+        if !self.try_send(&bytes) {
+            return false;
+        }
+        let connack = self.next_bytes();
+        connack.is_some_and(|bytes| bytes.get(3) == Some(&0))
+    }
+
     /// The version that packets are read as.
     pub fn speak(&mut self, version: ProtocolVersion) {
         self.version = version;

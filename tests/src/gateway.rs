@@ -19,6 +19,8 @@ pub struct TestGateway {
     folder: TempDir,
     verification: String,
     gateway: String,
+    listener: String,
+    sys_interval: String,
     limits: String,
     bindings: String,
     rest: String,
@@ -32,6 +34,8 @@ impl TestGateway {
             folder: tempfile::tempdir().expect("a temporary folder"),
             verification: verification.to_owned(),
             gateway: String::new(),
+            listener: String::new(),
+            sys_interval: "100ms".to_owned(),
             limits: String::new(),
             bindings: String::new(),
             rest: String::new(),
@@ -86,6 +90,21 @@ impl TestGateway {
         self
     }
 
+    /// With lines of its `[[gateway.listener]]`.
+    #[must_use]
+    pub fn with_listener_line(mut self, lines: &str) -> Self {
+        self.listener.push_str(lines);
+        self.listener.push('\n');
+        self
+    }
+
+    /// With `$SYS` published this often.
+    #[must_use]
+    pub fn with_sys_interval(mut self, interval: &str) -> Self {
+        interval.clone_into(&mut self.sys_interval);
+        self
+    }
+
     /// With further tables.
     #[must_use]
     pub fn with(mut self, toml: &str) -> Self {
@@ -95,11 +114,12 @@ impl TestGateway {
     }
 
     fn config(&self) -> Config {
-        let Self { verification, gateway, limits, bindings, rest, .. } = self;
+        let Self { verification, gateway, listener, sys_interval, .. } = self;
+        let Self { limits, bindings, rest, .. } = self;
         let text = format!(
-            "[plugins]\ndirectory = \".\"\n[sys]\ninterval = \"100ms\"\n[[gateway]]\nname = \"test\"\n\
+            "[plugins]\ndirectory = \".\"\n[sys]\ninterval = {sys_interval:?}\n[[gateway]]\nname = \"test\"\n\
              verification = {verification:?}\n{gateway}[[gateway.listener]]\naddress = \"127.0.0.1:0\"\n\
-             {bindings}[gateway.limits]\n{limits}{rest}"
+             {listener}{bindings}[gateway.limits]\n{limits}{rest}"
         );
         Config::parse(&self.folder.path().join("gateway.toml"), &text)
             .unwrap_or_else(|error| panic!("{error}\n{text}"))

@@ -23,7 +23,7 @@ pub use packet::auth::Auth;
 pub use packet::connack::Connack;
 pub use packet::connect::{Connect, Will};
 pub use packet::disconnect::Disconnect;
-pub use packet::publish::{EncodedPublish, Publish, append_publish};
+pub use packet::publish::{EncodedPublish, Publish, append_publish, expiry_interval_at};
 pub use packet::suback::{Suback, SubackKind};
 pub use packet::subscribe::{
     RetainHandling, Subscribe, SubscribeEntries, SubscribeEntriesBuf, SubscribeEntry,

@@ -275,7 +275,7 @@ fn check(bytes: &[u8], list: List, limits: &Limits) -> Result<(), DecodeError> {
             return Err(DecodeError::malformed("unknown property identifier", "2.2.2.2"));
         }
         if lists_of(id) & list as u16 == 0 {
-            return Err(DecodeError::protocol("property of another packet", "2.2.2.2"));
+            return Err(DecodeError::malformed("property of another packet", "2.2.2.2"));
         }
         if id == USER_PROPERTY {
             if user_properties == limits.user_properties_max {
@@ -291,6 +291,19 @@ fn check(bytes: &[u8], list: List, limits: &Limits) -> Result<(), DecodeError> {
         check_value(&Property::read(id, &mut reader)?, list)?;
     }
     Ok(())
+}
+
+/// Where the value of the message expiry interval stands in a checked list.
+pub(crate) fn expiry_interval_in(list: &[u8]) -> Option<usize> {
+    const VALUE_BYTES: usize = 4;
+    let mut reader = Reader::new(list);
+    while !reader.is_empty() {
+        let id = u8::try_from(reader.varint().ok()?).ok()?;
+        if let Property::MessageExpiryInterval(_) = Property::read(id, &mut reader).ok()? {
+            return Some(list.len() - reader.rest().len() - VALUE_BYTES);
+        }
+    }
+    None
 }
 
 /// Iterator over a checked list.

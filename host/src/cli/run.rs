@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use portreeve::Server;
-use portreeve::config::{Config, Durability, LogFormat, VerificationConfig};
+use portreeve::config::{Config, Durability, ListenerConfig, LogFormat, VerificationConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -49,7 +49,7 @@ impl Source {
         config.durability = self.durability.or(config.durability);
         if let Some(gateway) = config.gateways.first_mut() {
             if !self.listen.is_empty() {
-                gateway.listen = self.listen;
+                gateway.listeners = self.listen.into_iter().map(ListenerConfig::tcp).collect();
             }
             gateway.verification = self.verification.or(gateway.verification.take());
         }

@@ -1,15 +1,19 @@
 //! `[[gateway]]`, its bindings and limits, and `[[device]]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use portreeve_mqtt::{Limits as PacketLimits, TopicFilter, TopicName};
 
 use super::reader::{Section, one_of};
-use super::{BindingConfig, DirectionConfig, GatewayConfig, VerificationConfig};
+use super::{
+    BindingConfig, DirectionConfig, GatewayConfig, ListenerConfig, ListenerKind, VerificationConfig,
+};
 use crate::devices::{Device, DeviceName, ImportedDevice, Origin};
-use crate::gateway::{GatewayLimits, OnError};
+use crate::gateway::{GatewayLimits, OnError, TopicRule, TopicRules};
+use crate::permissions::Action;
 use crate::session::{QueuePolicy, SessionLimits};
 
 /// The name of the gateway that runs without a configuration.
@@ -22,17 +26,20 @@ impl GatewayConfig {
         Self {
             name: DEVELOPMENT.to_owned(),
             product: "default".to_owned(),
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
+            listeners: vec![ListenerConfig::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
             verification: None,
             bindings: Vec::new(),
             sys_readers: vec!["application".to_owned()],
+            topic_rules: TopicRules { rules: Vec::new(), otherwise: true },
+            checks_payload_format: false,
+            response_information: None,
             limits: GatewayLimits::default(),
         }
     }
 
     pub(super) fn from_section(section: Section<'_>) -> Self {
         let mut gateway =
-            Self { listen: Vec::new(), sys_readers: Vec::new(), ..Self::development() };
+            Self { listeners: Vec::new(), sys_readers: Vec::new(), ..Self::development() };
         if let Some(name) = section.required_string("name", "main") {
             gateway.name = name;
         }
@@ -41,19 +48,9 @@ impl GatewayConfig {
         }
         gateway.verification = verification(&section);
         for listener in section.tables("listener") {
-            if let Some(address) = listener.required_string("address", "0.0.0.0:1883") {
-                match address.parse() {
-                    Ok(address) => gateway.listen.push(address),
-                    Err(_) => listener.problem(
-                        "address",
-                        format!("{address:?} is no address and port"),
-                        "write \"0.0.0.0:1883\" or \"[::]:1883\"",
-                    ),
-                }
-            }
-            listener.finish();
+            gateway.listeners.extend(listener_from_section(&listener));
         }
-        if gateway.listen.is_empty() {
+        if gateway.listeners.is_empty() {
             section.problem_here(
                 "has no listener",
                 "add a [[gateway.listener]] with address = \"0.0.0.0:1883\"",
@@ -68,12 +65,77 @@ impl GatewayConfig {
             })
             .collect();
         gateway.sys_readers = section.strings("sys_readers").unwrap_or_default();
+        gateway.topic_rules = topic_rules(&section);
+        let yes_or_no = [("on", true), ("off", false)];
+        let checks = section.choice("payload_format_check", &yes_or_no);
+        gateway.checks_payload_format = checks.unwrap_or(false);
+        gateway.response_information = section.string("response_information");
         if let Some(limits) = section.table("limits") {
             gateway.limits.read(&limits);
         }
         section.finish();
         gateway
     }
+}
+
+fn listener_from_section(section: &Section<'_>) -> Option<ListenerConfig> {
+    let text = section.required_string("address", "0.0.0.0:1883");
+    let address = text.and_then(|text| {
+        let address = text.parse().ok();
+        if address.is_none() {
+            section.problem(
+                "address",
+                format!("{text:?} is no address and port"),
+                "write \"0.0.0.0:1883\" or \"[::]:1883\"",
+            );
+        }
+        address
+    });
+    let kinds = [("tcp", ListenerKind::Tcp), ("ws", ListenerKind::WebSocket)];
+    let kind = section.choice("kind", &kinds).unwrap_or(ListenerKind::Tcp);
+    let trusted_proxies = section.strings("trusted_proxies").map(|networks| {
+        let parsed = networks.iter().filter_map(|text| {
+            // One address is a network of one.
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            if network.is_err() {
+                let hint = "write \"10.0.0.0/8\" or \"127.0.0.1\"";
+                section.problem("trusted_proxies", format!("{text:?} is no network"), hint);
+            }
+            network.ok()
+        });
+        parsed.collect()
+    });
+    section.finish();
+    Some(ListenerConfig { address: address?, kind, trusted_proxies })
+}
+
+/// `topic_default` and `[[gateway.topic_rule]]`.
+fn topic_rules(section: &Section<'_>) -> TopicRules {
+    let effects = [("allow", true), ("deny", false)];
+    let otherwise = section.choice("topic_default", &effects).unwrap_or(true);
+    let actions =
+        [("publish", Action::Publish), ("subscribe", Action::Subscribe), ("both", Action::Both)];
+    let rule = |rule: Section<'_>| {
+        let filter = rule.required_string("topic", "devices/%d/#").filter(|filter| {
+            // With names put in for the placeholders it has to be a filter.
+            let filled = filter.replace(['%'], "");
+            let checked = TopicFilter::parse(&filled);
+            if let Err(error) = checked {
+                rule.problem("topic", format!("{filter:?}: {error}"), "");
+            }
+            checked.is_ok()
+        });
+        if rule.string("effect").is_none() {
+            rule.problem("effect", "is missing", "write effect = \"allow\" or \"deny\"");
+        }
+        let allows = rule.choice("effect", &effects);
+        let action = rule.choice("action", &actions).unwrap_or(Action::Both);
+        let devices = rule.strings("devices");
+        rule.finish();
+        Some(TopicRule { allows: allows?, action, filter: filter?, devices })
+    };
+    let rules = section.tables("topic_rule").into_iter().filter_map(rule).collect();
+    TopicRules { rules, otherwise }
 }
 
 fn verification(section: &Section<'_>) -> Option<VerificationConfig> {
@@ -167,6 +229,9 @@ impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
             connections_max: 100_000,
+            connections_per_address_max: 0,
+            connection_rate_max: 0,
+            publish_rate_max: 0,
             handshakes_max: 1_000,
             connect_timeout: Duration::from_secs(10),
             connect_packet: PacketLimits {
@@ -180,6 +245,7 @@ impl Default for GatewayLimits {
                 filters_max: 256,
             },
             topic_alias_maximum: 16,
+            topic_bytes_max: 65_535,
             topic_levels_max: 128,
             keep_alive_max: 0,
             session_expiry_max: 7 * 24 * 3600,
@@ -196,6 +262,8 @@ impl Default for GatewayLimits {
     }
 }
 
+/// Highest number that a second may be bounded to.
+const RATE_MAX: u64 = 1_000_000;
 /// Largest packet that MQTT can carry, and one more.
 const PACKET_BYTES: std::ops::Range<u64> = 128..268_435_461;
 const BUFFER_BYTES: std::ops::Range<u64> = 1024..(1 << 34);
@@ -203,6 +271,14 @@ const BUFFER_BYTES: std::ops::Range<u64> = 1024..(1 << 34);
 impl GatewayLimits {
     fn read(&mut self, section: &Section<'_>) {
         section.integer_into("connections_max", &mut self.connections_max, 1..=10_000_000);
+        section.integer_into(
+            "connections_per_address_max",
+            &mut self.connections_per_address_max,
+            0..=10_000_000,
+        );
+        section.integer_into("connection_rate_max", &mut self.connection_rate_max, 0..=RATE_MAX);
+        section.integer_into("publish_rate_max", &mut self.publish_rate_max, 0..=RATE_MAX);
+        section.integer_into("topic_bytes_max", &mut self.topic_bytes_max, 1..=65_535);
         section.integer_into("handshakes_max", &mut self.handshakes_max, 1..=1_000_000);
         section.duration_into(
             "connect_timeout",
@@ -297,7 +373,7 @@ pub(super) fn check_names(gateways: &[GatewayConfig], root: &Section<'_>) {
                 "name each once",
             );
         }
-        for address in &gateway.listen {
+        for ListenerConfig { address, .. } in &gateway.listeners {
             if address.port() != 0 && !addresses.insert(address) {
                 root.problem("gateway", format!("{address} is listened on twice"), "");
             }

@@ -7,12 +7,11 @@ use portreeve_mqtt::{
     Connack, Connect, DecodeError, Fault, Packet, PropertiesBuf, Property, ProtocolVersion,
     ReasonCode, decode, decode_first,
 };
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::farewell;
+use super::{Transport, farewell};
+use crate::client::Authentication;
 use crate::connect::{self, Accepted, Exchange};
 use crate::gateway::Gateway;
 use crate::reason::Refusal;
@@ -20,12 +19,15 @@ use crate::reason::Refusal;
 /// A place among the handshakes of a gateway; given back when CONNECT is decided.
 pub(crate) type Handshakes = OwnedSemaphorePermit;
 
+const NOT_IN_TIME: &str = "not in time";
+/// Set in the protocol level of a mosquitto bridge's first attempt.
+const BRIDGE_BIT: u8 = 0x80;
 /// Bytes read at a time before CONNECT is accepted.
 const READ_BYTES: usize = 2048;
 
 /// The connection while it has no client yet.
 struct Unverified<'a> {
-    stream: TcpStream,
+    stream: Transport,
     /// Bytes that were read and not used.
     buffer: Vec<u8>,
     gateway: &'a Gateway,
@@ -42,23 +44,25 @@ enum NoPacket {
 /// Reads CONNECT and decides about it. Returns the connection with what came behind CONNECT, or
 /// nothing when it was turned away.
 pub(super) async fn accept(
-    stream: TcpStream,
+    stream: Transport,
     peer: SocketAddr,
     gateway: &Arc<Gateway>,
     place: Handshakes,
-) -> Option<(TcpStream, Accepted, Vec<u8>)> {
-    let deadline = Instant::now() + gateway.limits.connect_timeout;
+    deadline: Instant,
+) -> Option<(Transport, Accepted, Vec<u8>)> {
     let mut unverified = Unverified { stream, buffer: Vec::new(), gateway, deadline };
     let metrics = &gateway.broker.metrics;
     let bytes = match unverified.connect_bytes().await {
         Ok(bytes) => bytes,
         Err(NoPacket::Gone(why)) => {
             metrics.connections_refused.add(1);
+            metrics.connect_timeouts.add(u64::from(why == NOT_IN_TIME));
             tracing::debug!(%peer, gateway = %gateway.name, why, "no CONNECT");
             return None;
         }
         Err(NoPacket::Fault(error)) => {
             metrics.protocol_faults.add(1);
+            metrics.packets_too_large.add(u64::from(error.fault == Fault::PacketTooLarge));
             tracing::debug!(%peer, gateway = %gateway.name, %error, "no valid CONNECT");
             let answer = answer_to_fault(&unverified.buffer, &error);
             drop(place);
@@ -69,7 +73,13 @@ pub(super) async fn accept(
     // It was decoded once already, so both are there.
     let (connect, _) = decode_first(&bytes, &gateway.limits.connect_packet).ok()??;
     match connect::handle(gateway, &connect, peer, &mut unverified).await {
-        Ok(accepted) => {
+        Ok(mut accepted) => {
+            if connect.authentication_method().is_some() {
+                let (connect, connection_id) = (bytes.clone(), accepted.connection_id);
+                let authentication =
+                    Authentication { connect, connection_id, peer, is_challenged: false };
+                accepted.client.authentication = Some(Box::new(authentication));
+            }
             metrics.connects_admitted.add(1);
             let device = accepted.client.device.name.as_str();
             tracing::debug!(device, client_id = connect.client_id, %peer, gateway = %gateway.name, "connected");
@@ -78,7 +88,11 @@ pub(super) async fn accept(
         Err(refusal) => {
             metrics.connects_refused.add(1);
             log_refusal(&connect, peer, gateway, &refusal);
-            let answer = connack(connect.protocol_version, &refusal);
+            let packet_bytes_max = connect::packet_bytes_max(&connect);
+            let answer = match refusal.is_silent {
+                true => Vec::new(),
+                false => connack(connect.protocol_version, &refusal, packet_bytes_max),
+            };
             drop(place);
             farewell::say(unverified.stream, &answer).await;
             None
@@ -115,7 +129,7 @@ impl Unverified<'_> {
     async fn read(&mut self) -> Result<(), &'static str> {
         let mut chunk = [0; READ_BYTES];
         match timeout_at(self.deadline, self.stream.read(&mut chunk)).await {
-            Err(_) => Err("not in time"),
+            Err(_) => Err(NOT_IN_TIME),
             Ok(Ok(0)) => Err("the peer closed"),
             Ok(Err(_)) => Err("the connection was lost"),
             Ok(Ok(read)) => {
@@ -129,7 +143,6 @@ impl Unverified<'_> {
 
 impl Exchange for Unverified<'_> {
     async fn challenge(&mut self, auth: &[u8], method: &str) -> Result<Vec<u8>, Refusal> {
-        use tokio::io::AsyncWriteExt;
         let gone = |why: &str| Refusal::new(ReasonCode::UnspecifiedError, format!("AUTH: {why}"));
         let written = timeout_at(self.deadline, self.stream.write_all(auth)).await;
         if !matches!(written, Ok(Ok(()))) {
@@ -143,7 +156,10 @@ impl Exchange for Unverified<'_> {
                 self.read().await.map_err(gone)?;
                 continue;
             };
-            // Between CONNECT and CONNACK the client sends AUTH only [MQTT-3.1.2-30].
+            if matches!(packet, Packet::Disconnect(_)) {
+                return Err(Refusal::silent("the client gave up"));
+            }
+            // Between CONNECT and CONNACK the client sends AUTH or DISCONNECT [MQTT-3.1.2-30].
             let Packet::Auth(answer) = packet else {
                 let message = "another packet than AUTH before CONNACK (MQTT-3.1.2-30)";
                 return Err(Refusal::new(ReasonCode::ProtocolError, message));
@@ -161,19 +177,22 @@ impl Exchange for Unverified<'_> {
     }
 }
 
-fn connack(version: ProtocolVersion, refusal: &Refusal) -> Vec<u8> {
-    let properties: PropertiesBuf = [
-        (!refusal.message.is_empty()).then_some(Property::ReasonString(&refusal.message)),
-        refusal.server_reference.as_deref().map(Property::ServerReference),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let packet = Connack::refusal(refusal.connack_code(version), properties.as_properties());
-    let mut bytes = Vec::new();
-    // A text of the gateway's own bounds always fits.
-    let _fits = Packet::Connack(packet).encode(version, &mut bytes);
-    bytes
+/// A refusal with as much beside its reason code as the client takes [MQTT-3.2.2-19].
+fn connack(version: ProtocolVersion, refusal: &Refusal, packet_bytes_max: usize) -> Vec<u8> {
+    let reference = refusal.server_reference.as_deref().map(Property::ServerReference);
+    let reason = (!refusal.message.is_empty()).then_some(Property::ReasonString(&refusal.message));
+    let lists = [vec![reference, reason], vec![reference], Vec::new()];
+    for list in lists {
+        let properties: PropertiesBuf = list.into_iter().flatten().collect();
+        let packet = Connack::refusal(refusal.connack_code(version), properties.as_properties());
+        let mut bytes = Vec::new();
+        // A text of the gateway's own bounds always fits.
+        let _fits = Packet::Connack(packet).encode(version, &mut bytes);
+        if bytes.len() <= packet_bytes_max {
+            return bytes;
+        }
+    }
+    Vec::new()
 }
 
 /// What a peer is told whose first packet cannot be read: CONNACK where it asked for MQTT 5 or
@@ -182,12 +201,17 @@ fn answer_to_fault(bytes: &[u8], error: &DecodeError) -> Vec<u8> {
     let is_connect = bytes.first() == Some(&0x10);
     let level = protocol_level(bytes);
     let refusal = Refusal::new(error.reason_code(), error.to_string());
+    // Bridges of mosquitto set the highest bit, and ask again without it when they are refused in
+    // the words of their own version.
+    let level = level.map(|level| level & !BRIDGE_BIT);
     match (error.fault, level) {
-        (Fault::UnsupportedProtocolVersion, Some(level)) if level > 5 => {
-            connack(ProtocolVersion::V5, &refusal)
+        (Fault::UnsupportedProtocolVersion, Some(level)) if level >= 5 => {
+            connack(ProtocolVersion::V5, &refusal, usize::MAX)
         }
-        (Fault::UnsupportedProtocolVersion, Some(_)) => connack(ProtocolVersion::V311, &refusal),
-        (_, Some(5)) if is_connect => connack(ProtocolVersion::V5, &refusal),
+        (Fault::UnsupportedProtocolVersion, Some(_)) => {
+            connack(ProtocolVersion::V311, &refusal, usize::MAX)
+        }
+        (_, Some(5)) if is_connect => connack(ProtocolVersion::V5, &refusal, usize::MAX),
         _ => Vec::new(),
     }
 }

@@ -4,37 +4,32 @@ use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use portreeve_mqtt::{
-    AcknowledgementKind, PropertiesBuf, Property, QoS, ReasonCode, append_publish,
-};
+use portreeve_mqtt::{QoS, ReasonCode};
 use portreeve_store::Changes;
 use tokio::time::Instant;
 
-use super::{
-    Client, Delivered, Delivery, QueuePolicy, SessionLimits, Terms, append_acknowledgement,
-};
+use super::mailbox::{Appended, Mailbox, Sending};
+use super::{Client, Delivered, Delivery, QueuePolicy, SessionLimits, Terms};
 use crate::message::Message;
 use crate::records::StoredAs;
 
 /// How far the numbers of entries may lie apart before identifiers are compared one by one; less
 /// than half of the identifiers that there are.
 const NEAR: u64 = 30_000;
-/// A mailbox above this size is given back as soon as it was sent.
-const MAILBOX_KEEP_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// Encoded packets that the connection is to send.
-    mailbox: Vec<u8>,
+    /// What the connection is to send next.
+    mailbox: Mailbox,
     /// Sent and not acknowledged, in the order in which they were sent.
     in_flight: VecDeque<InFlight>,
-    /// In flight when the last connection was lost, and not sent again yet.
-    again: VecDeque<InFlight>,
+    /// In flight when the last connection was lost, and not sent again yet; nearly always nothing.
+    again: Again,
     /// What waits, in order.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     /// Those of them that take nothing of the client's quota.
-    old: usize,
+    old: u16,
     /// The last entry that was sent.
     last_sent: u64,
 }
@@ -88,6 +83,35 @@ impl<'a> Gone<'a> {
         if let Some(stored) = self.stored {
             stored.store.note(self.changes);
         }
+    }
+}
+
+/// A queue that takes no room while it is empty.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "there are many sessions, and few of them need it")]
+struct Again(Option<Box<VecDeque<InFlight>>>);
+
+impl Again {
+    const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &InFlight> {
+        self.0.iter().flat_map(|messages| messages.iter())
+    }
+
+    fn push_back(&mut self, message: InFlight) {
+        self.0.get_or_insert_default().push_back(message);
+    }
+
+    fn pop_front(&mut self) -> Option<InFlight> {
+        let message = self.0.as_mut()?.pop_front();
+        self.0.take_if(|messages| messages.is_empty());
+        message
+    }
+
+    fn take(&mut self) -> VecDeque<InFlight> {
+        self.0.take().map(|messages| *messages).unwrap_or_default()
     }
 }
 
@@ -149,7 +173,7 @@ impl Outgoing {
     }
 
     fn has_quota(&self, client: &Client) -> bool {
-        self.in_flight.len() - self.old < usize::from(client.receive_maximum)
+        self.in_flight.len() - usize::from(self.old) < usize::from(client.receive_maximum)
     }
 
     /// Sends a message now, or has it wait. What is not QoS 0 has its number in `terms`.
@@ -162,8 +186,10 @@ impl Outgoing {
         limits: &SessionLimits,
         gone: &mut Gone<'_>,
     ) -> Delivered {
-        if terms.qos == QoS::AtMostOnce {
-            return match self.append(delivery, terms, client, None, limits) {
+        let bytes_max = limits.mailbox_bytes_max;
+        if terms.is_at_most_once() {
+            let sending = Sending { terms, client, packet_id: None, dup: false, bytes_max };
+            return match self.mailbox.append(delivery, sending) {
                 Appended::Yes => Delivered::Sent,
                 Appended::TooLarge => Delivered::TooLarge,
                 Appended::Full => Delivered::MailboxFull,
@@ -173,7 +199,9 @@ impl Outgoing {
         if self.has_waiting() || !self.has_quota(client) || self.is_used(entry) {
             return self.enqueue(delivery.kept(), terms, limits, gone);
         }
-        match self.append(delivery, terms, client, Some(packet_id(entry)), limits) {
+        let packet_id = Some(packet_id(entry));
+        let sending = Sending { terms, client, packet_id, dup: false, bytes_max };
+        match self.mailbox.append(delivery, sending) {
             Appended::Yes => {}
             Appended::TooLarge => return Delivered::TooLarge,
             Appended::Full => return self.enqueue(delivery.kept(), terms, limits, gone),
@@ -183,60 +211,6 @@ impl Outgoing {
         let again = keeps.then(|| Queued::new(delivery.kept(), terms));
         self.in_flight.push_back(InFlight::new(entry, terms.qos, again));
         Delivered::Sent
-    }
-
-    fn append(
-        &mut self,
-        delivery: &mut Delivery<'_>,
-        terms: &Terms<'_>,
-        client: &Client,
-        packet_id: Option<NonZeroU16>,
-        limits: &SessionLimits,
-    ) -> Appended {
-        let room = limits.mailbox_bytes_max.saturating_sub(self.mailbox.len());
-        if client.version.is_v5() && !terms.identifiers.is_empty() {
-            let properties =
-                with_identifiers(delivery.message.properties.iter(), terms.identifiers);
-            let mut packet = delivery.message.packet(terms.qos, properties.as_properties());
-            packet.retain = terms.retain;
-            packet.packet_id = packet_id;
-            let topic = delivery.message.topic.as_str();
-            return self.append_bounded(client, room, |mailbox| {
-                append_publish(&packet, topic, client.version, mailbox).is_ok()
-            });
-        }
-        let encoded = delivery.encodings.get(&delivery.message, client.version, terms.qos);
-        let Some(encoded) = encoded else { return Appended::TooLarge };
-        if encoded.packet_bytes() > client.packet_bytes_max {
-            return Appended::TooLarge;
-        }
-        if encoded.packet_bytes() > room && !self.mailbox.is_empty() {
-            return Appended::Full;
-        }
-        encoded.append(&mut self.mailbox, false, terms.qos, terms.retain, packet_id);
-        Appended::Yes
-    }
-
-    /// Writes a packet and takes it back when it is too large for the client or the mailbox. One
-    /// packet always fits into an empty mailbox.
-    fn append_bounded(
-        &mut self,
-        client: &Client,
-        room: usize,
-        write: impl FnOnce(&mut Vec<u8>) -> bool,
-    ) -> Appended {
-        let before = self.mailbox.len();
-        let is_written = write(&mut self.mailbox);
-        let bytes = self.mailbox.len() - before;
-        let appended = if !is_written || bytes > client.packet_bytes_max {
-            Appended::TooLarge
-        } else if bytes > room && before > 0 {
-            Appended::Full
-        } else {
-            return Appended::Yes;
-        };
-        self.mailbox.truncate(before);
-        appended
     }
 
     /// Has a message wait, within the bounds.
@@ -314,28 +288,22 @@ impl Outgoing {
         let Some(message) = queued.message.borrowed(queued.retain, &properties) else {
             return false;
         };
-        let all = with_identifiers(properties.as_properties().iter(), &queued.identifiers);
-        let mut packet = message.packet(queued.qos, all.as_properties());
-        packet.dup = dup;
-        packet.retain = queued.retain;
-        packet.packet_id = Some(packet_id(queued.entry));
-        let topic = message.topic.as_str();
-        let appended = self.append_bounded(client, usize::MAX, |mailbox| {
-            append_publish(&packet, topic, client.version, mailbox).is_ok()
-        });
-        matches!(appended, Appended::Yes)
+        let terms = &queued.terms();
+        let packet_id = Some(packet_id(queued.entry));
+        let sending = Sending { terms, client, packet_id, dup, bytes_max: usize::MAX };
+        self.mailbox.append_one(&message, sending) == Appended::Yes
     }
 
     /// Whether the packet identifier of `entry` is in use. Identifiers go round, and entries are
     /// sent in about the order of their numbers, so nearly always the first one tells.
     fn is_used(&self, entry: u64) -> bool {
-        let fronts = self.in_flight.front().into_iter().chain(self.again.front());
+        let fronts = self.in_flight.front().into_iter().chain(self.again.iter().next());
         let Some(oldest) = fronts.map(|first| first.entry).min() else { return false };
         if entry.wrapping_sub(oldest) < NEAR {
             return false;
         }
         let id = packet_id(entry);
-        self.in_flight.iter().chain(&self.again).any(|other| packet_id(other.entry) == id)
+        self.in_flight.iter().chain(self.again.iter()).any(|other| packet_id(other.entry) == id)
     }
 
     fn position(&self, id: NonZeroU16) -> Option<usize> {
@@ -350,7 +318,7 @@ impl Outgoing {
         if self.in_flight.get(at).is_some_and(is_over)
             && let Some(removed) = self.in_flight.remove(at)
         {
-            self.old -= usize::from(removed.is_old);
+            self.old -= u16::from(removed.is_old);
             gone.push(removed.entry, removed.again.map(|queued| queued.message));
         }
     }
@@ -400,7 +368,7 @@ impl Outgoing {
     ) -> Pumped {
         self.mailbox.clear();
         let mut again = std::mem::take(&mut self.in_flight);
-        again.append(&mut self.again);
+        again.append(&mut self.again.take());
         self.old = 0;
         let mut pumped = Pumped::default();
         for mut message in again {
@@ -408,9 +376,7 @@ impl Outgoing {
                 // A PUBREL does not wait for the client's quota [MQTT-3.3.4-10].
                 message.is_old = true;
                 self.old += 1;
-                let (mailbox, kind) = (&mut self.mailbox, AcknowledgementKind::Pubrel);
-                let id = packet_id(message.entry);
-                append_acknowledgement(mailbox, client.version, kind, id, true);
+                self.mailbox.append_pubrel(client.version, packet_id(message.entry));
                 self.in_flight.push_back(message);
             } else {
                 self.again.push_back(message);
@@ -478,8 +444,8 @@ impl Outgoing {
     /// Ends everything.
     pub(super) fn end(&mut self, gone: &mut Gone<'_>) -> Left {
         let mut left = Left::default();
-        let Self { in_flight, again, queue, .. } = std::mem::take(self);
-        for InFlight { entry, qos, again, .. } in in_flight.into_iter().chain(again) {
+        let Self { in_flight, mut again, queue, .. } = std::mem::take(self);
+        for InFlight { entry, qos, again, .. } in in_flight.into_iter().chain(again.take()) {
             gone.push(entry, again.as_ref().map(|queued| Arc::clone(&queued.message)));
             // A QoS 2 message that was sent goes to nobody else [MQTT-4.8.2-5].
             if let Some(Queued { share: Some(share), message, .. }) = again
@@ -498,18 +464,29 @@ impl Outgoing {
     }
 
     pub(super) fn disconnect(&mut self) {
-        self.mailbox = Vec::new();
+        self.mailbox.clear();
     }
 
-    pub(super) fn swap_mailbox(&mut self, buffer: &mut Vec<u8>) {
-        if buffer.capacity() > MAILBOX_KEEP_BYTES {
-            *buffer = Vec::new();
-        }
-        std::mem::swap(&mut self.mailbox, buffer);
+    /// Hands the mailbox over. Returns how many messages expired in it.
+    pub(super) fn swap_mailbox(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        client: &Client,
+        now: Instant,
+        gone: &mut Gone<'_>,
+    ) -> u64 {
+        let in_flight = &mut self.in_flight;
+        self.mailbox.swap(buffer, client.version, now, |entry| {
+            // It never left, so its identifier is free.
+            let at = in_flight.iter().rposition(|other| entry != 0 && other.entry == entry);
+            if let Some(removed) = at.and_then(|at| in_flight.remove(at)) {
+                gone.push(entry, removed.again.map(|queued| queued.message));
+            }
+        })
     }
 
     pub(super) fn shrink(&mut self) {
-        self.mailbox.shrink_to_fit();
+        self.mailbox.shrink();
         self.in_flight.shrink_to_fit();
         self.queue.shrink_to_fit();
     }
@@ -524,14 +501,6 @@ pub(crate) struct Pumped {
     pub(crate) too_large: u64,
 }
 
-enum Appended {
-    Yes,
-    /// The mailbox has no room.
-    Full,
-    /// The client does not take packets of this size.
-    TooLarge,
-}
-
 impl InFlight {
     const fn new(entry: u64, qos: QoS, again: Option<Queued>) -> Self {
         Self { entry, qos, is_released: false, is_old: false, again }
@@ -544,11 +513,14 @@ impl Queued {
         let share = share.map(Arc::clone);
         Self { entry, message, qos, retain, identifiers: identifiers.into(), share }
     }
-}
 
-fn with_identifiers<'a>(
-    properties: impl Iterator<Item = Property<'a>>,
-    identifiers: &[u32],
-) -> PropertiesBuf {
-    properties.chain(identifiers.iter().copied().map(Property::SubscriptionIdentifier)).collect()
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            qos: self.qos,
+            retain: self.retain,
+            identifiers: &self.identifiers,
+            entry: self.entry,
+            share: self.share.as_ref(),
+        }
+    }
 }

@@ -133,6 +133,16 @@ impl<'a> Connect<'a> {
         given.unwrap_or(u16::MAX)
     }
 
+    /// Topic aliases that the client takes (§3.1.2.11.5).
+    #[must_use]
+    pub fn topic_alias_maximum(&self) -> u16 {
+        let given = self.properties.find(|property| match property {
+            Property::TopicAliasMaximum(aliases) => Some(aliases),
+            _ => None,
+        });
+        given.unwrap_or(0)
+    }
+
     /// Largest packet that the client takes, in bytes.
     #[must_use]
     pub fn maximum_packet_size(&self) -> Option<u32> {

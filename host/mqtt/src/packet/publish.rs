@@ -6,7 +6,8 @@ use super::{
     List, Properties, ProtocolVersion, QoS, Reader, properties_bytes, put_properties,
     read_properties, wire,
 };
-use crate::{DecodeError, EncodeError, Limits, PacketType, Property, TopicName};
+use crate::property::expiry_interval_in;
+use crate::{DecodeError, EncodeError, FixedHeader, Limits, PacketType, Property, TopicName};
 
 /// An application message on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,21 @@ pub fn append_publish(
     put_properties(out, &publish.properties, version);
     out.extend_from_slice(publish.payload);
     Ok(packet_id_at)
+}
+
+/// Where the message expiry interval (four bytes) of an encoded MQTT 5 PUBLISH stands, counted from
+/// the packet's first byte; `None` when it has none.
+#[must_use]
+pub fn expiry_interval_at(packet: &[u8]) -> Option<usize> {
+    let header = FixedHeader::parse(packet, &Limits::STANDARD).ok()??;
+    let mut reader = Reader::new(packet.get(header.header_bytes..)?);
+    reader.binary().ok()?;
+    if header.flags & 0b0110 != 0 {
+        reader.packet_id().ok()?;
+    }
+    let length = usize::try_from(reader.varint().ok()?).ok()?;
+    let begin = packet.len() - reader.rest().len();
+    expiry_interval_in(reader.take(length).ok()?).map(|at| begin + at)
 }
 
 /// A PUBLISH that was encoded once and is sent to many: each gets a copy with its own flags and
