@@ -113,6 +113,40 @@ impl Client {
         connack.is_some_and(|bytes| bytes.get(3) == Some(&0))
     }
 
+    /// The next packet, if one comes within this time.
+    pub fn next_within<T>(
+        &mut self,
+        patience: Duration,
+        look: impl FnOnce(Packet<'_>) -> T,
+    ) -> Option<T> {
+        self.next_if(patience, |packet| Some(look(*packet)))
+    }
+
+    /// The next packet, if one comes within this time and `look` takes it.
+    pub fn next_if<T>(
+        &mut self,
+        patience: Duration,
+        look: impl FnOnce(&Packet<'_>) -> Option<T>,
+    ) -> Option<T> {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+        let mut looked = None;
+        loop {
+            let decoded = portreeve_mqtt::decode(&self.received, self.version, &Limits::STANDARD);
+            if let Some((packet, taken)) = decoded.expect("the gateway sends packets") {
+                looked = look(&packet);
+                if looked.is_some() {
+                    self.received.drain(..taken);
+                }
+                break;
+            }
+            if !matches!(self.read_some(), Ok(read) if read > 0) {
+                break;
+            }
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        looked
+    }
+
     /// The version that packets are read as.
     pub fn speak(&mut self, version: ProtocolVersion) {
         self.version = version;

@@ -16,6 +16,7 @@ pub mod crash;
 pub mod gateway;
 pub mod guests;
 pub mod load;
+pub mod model;
 
 pub use client::{Client, V5, V311};
 pub use gateway::TestGateway;
