@@ -38,7 +38,7 @@ run: guests ## Run the development gateway on port 1883 with the example plugins
 	@echo "  printf '\\x08\\x66\\x11\\xc6\\x0c\\xe4' | mosquitto_pub -V 311 -u device-1 -P demo -t devices/device-1/raw -s"
 	@echo "ctrl-c ends it."
 	@echo
-	@exec target/release/portreeve run --plugins $(PLUGINS)
+	@exec target/release/portreeve run --plugins $(PLUGINS) --data target/data
 
 .PHONY: test
 test: guests ## Run all tests
@@ -63,6 +63,12 @@ bench: guests ## Measure codec, plugin runtime and gateway, the latter beside mo
 	cargo build --release -p portreeve -p portreeve-tests
 	target/release/portreeve-load compare
 	target/release/portreeve-load spin
+	target/release/portreeve-load durable
+	target/release/portreeve-load scale
+
+.PHONY: acceptance-mqtt
+acceptance-mqtt: guests ## The long runs of MQTT and the store, with a table at the end
+	@./tools/acceptance-mqtt
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use portreeve_mqtt::{Properties, QoS, TopicName};
+use portreeve_store::StoreCounts;
 use tokio::time::Instant;
 
 use crate::broker::Broker;
@@ -19,6 +20,24 @@ pub(crate) async fn publish(broker: Arc<Broker>, interval: Duration) {
         ticks.tick().await;
         for (topic, text) in values(&broker, begin.elapsed()) {
             publish_one(&broker, topic, &text);
+        }
+        for (name, count) in broker.metrics.counters() {
+            let topic = format!("$SYS/broker/counters/{name}");
+            publish_one(&broker, &topic, &count.to_string());
+        }
+        if let Some(store) = &broker.store {
+            let StoreCounts { commits, failures, refused, is_failing, waiting_bytes } =
+                store.counts();
+            let values = [
+                ("commits", commits.to_string()),
+                ("failures", failures.to_string()),
+                ("refused", refused.to_string()),
+                ("failing", u8::from(is_failing).to_string()),
+                ("waiting_bytes", waiting_bytes.to_string()),
+            ];
+            for (name, text) in values {
+                publish_one(&broker, &format!("$SYS/broker/store/{name}"), &text);
+            }
         }
     }
 }

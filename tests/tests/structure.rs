@@ -89,8 +89,9 @@ fn a_module_uses_only_modules_that_stand_below_it() {
 #[test]
 fn leaves_do_not_name_one_another() {
     for (leaf, others) in [
-        ("host/mqtt", ["portreeve_plugin", "portreeve::"]),
-        ("host/plugin", ["portreeve_mqtt", "portreeve::"]),
+        ("host/mqtt", ["portreeve_plugin", "portreeve_store", "portreeve::"]),
+        ("host/plugin", ["portreeve_mqtt", "portreeve_store", "portreeve::"]),
+        ("host/store", ["portreeve_mqtt", "portreeve_plugin", "portreeve::"]),
     ] {
         let mut found = Vec::new();
         sources(&workspace().join(leaf).join("src"), &mut found);

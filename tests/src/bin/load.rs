@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use portreeve_mqtt::QoS;
-use portreeve_tests::load::servers::{ServerProcess, With, gateway, mosquitto};
+use portreeve_tests::load::servers::{ServerProcess, With, gateway, mosquitto, mosquitto_with};
 use portreeve_tests::load::traffic::{Shape, connects, idle, one_after_another, round_trips, run};
-use portreeve_tests::load::{Measured, median};
+use portreeve_tests::load::{Measured, median, resident_bytes, scale};
 
 /// Measure the gateway beside mosquitto, as ratios in one run.
 #[derive(Debug, Parser)]
@@ -41,6 +41,18 @@ enum Command {
     },
     /// Latency of one client while a guest spins for another.
     Spin,
+    /// QoS 1 to sessions that outlive their connections, in each durability, beside mosquitto.
+    Durable {
+        /// Runs of each, of which the median is told.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+        /// Seconds of each run.
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+    },
+    /// Routing and retained messages at 1,000, 100,000 and 1,000,000; a storm of connections; a
+    /// start with many sessions and messages.
+    Scale,
     /// One shape against a server that runs already.
     Run {
         /// Its address.
@@ -65,10 +77,12 @@ async fn main() {
         Command::Compare { runs, seconds } => compare(runs, Duration::from_secs(seconds)).await,
         Command::Connections { runs } => connections(runs).await,
         Command::Spin => spin().await,
+        Command::Durable { runs, seconds } => durable(runs, Duration::from_secs(seconds)).await,
+        Command::Scale => scale().await,
         Command::Run { address, pid, qos, parsed, seconds } => {
             let qos = QoS::from_bits(qos).unwrap();
             let duration = Duration::from_secs(seconds);
-            let measured = run(address, pid, Shape::TenPairs, qos, parsed, duration).await;
+            let measured = run(address, pid, Shape::TenPairs, qos, parsed, false, duration).await;
             println!("{measured:?}");
         }
     }
@@ -88,6 +102,82 @@ async fn spin() {
     println!("idle                            {:>8.0} {:>8.0}", us(idle_p50), us(idle_p99));
     println!("while a guest spins {CALLS} times     {:>8.0} {:>8.0}", us(p50), us(p99));
     println!("ratio of p99: {:.2}, target 2.00", us(p99) / us(idle_p99));
+}
+
+/// QoS 1, ten pairs, to sessions that outlive their connections.
+async fn durable(runs: usize, duration: Duration) {
+    const MODES: [&str; 5] = ["mosquitto", "its autosave", "memory", "process", "power"];
+    println!("10 pairs, QoS 1, lasting sessions, 64-byte payload; medians of {runs} runs");
+    println!("{:<14} {:>10} {:>9} {:>9} {:>8}", "server", "msgs/s", "p50 us", "p99 us", "CPU-us");
+    let mut samples: [Vec<Measured>; MODES.len()] = Default::default();
+    for _ in 0..runs {
+        for (mode, measured) in MODES.iter().zip(&mut samples) {
+            let server = match *mode {
+                "mosquitto" => mosquitto(false),
+                "its autosave" => mosquitto_with(false, true),
+                durability => gateway(With::Store(durability)),
+            };
+            let (shape, qos) = (Shape::TenPairs, QoS::AtLeastOnce);
+            measured
+                .push(run(server.address, server.pid(), shape, qos, false, true, duration).await);
+        }
+    }
+    for (mode, measured) in MODES.iter().zip(&samples) {
+        let of = |pick: fn(&Measured) -> f64| median(measured.iter().map(pick).collect());
+        println!(
+            "{mode:<14} {:>10.0} {:>9.0} {:>9.0} {:>8.2}",
+            of(|sample| sample.messages_per_second),
+            of(|sample| us(sample.p50)),
+            of(|sample| us(sample.p99)),
+            cpu(measured),
+        );
+    }
+}
+
+const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
+const STORM: usize = 10_000;
+const SESSIONS: usize = 100_000;
+const MESSAGES_FOR_EACH: usize = 10;
+
+async fn scale() {
+    println!("CPU-us of the server for each message to a topic of its own, by subscriptions");
+    println!("{:>10} {:>12} {:>12}", "", "one matches", "none does");
+    for count in SIZES {
+        let server = gateway(With::Store("memory"));
+        let (matched, unmatched) = scale::routing(&server, count).await;
+        println!("{count:>10} {matched:>12.2} {unmatched:>12.2}");
+    }
+    println!(
+        "\nCPU-us for a SUBSCRIBE with + that one retained message matches, by retained messages"
+    );
+    for count in SIZES {
+        let server = gateway(With::Store("memory"));
+        println!("{count:>10} {:>12.2}", scale::retained(&server, count).await);
+    }
+    println!("\n{STORM} lasting sessions come back at once: seconds until all are served");
+    let theirs = mosquitto(false);
+    scale::make_sessions(theirs.address, STORM, "storm").await;
+    println!(
+        "{:<28} {:>8.2}",
+        "mosquitto",
+        scale::storm(theirs.address, STORM).await.as_secs_f64()
+    );
+    for durability in ["memory", "process", "power"] {
+        let server = gateway(With::Store(durability));
+        scale::make_sessions(server.address, STORM, "storm").await;
+        let taken = scale::storm(server.address, STORM).await;
+        println!("{:<28} {:>8.2}", durability, taken.as_secs_f64());
+    }
+    let mut server = gateway(With::Store("process"));
+    scale::make_sessions(server.address, SESSIONS, "queue").await;
+    scale::publish_all(server.address, "queue", MESSAGES_FOR_EACH).await;
+    let taken = server.kill_and_start();
+    println!(
+        "\nstart after SIGKILL with {SESSIONS} sessions and {} queued messages: {:.2} s, {} MiB resident",
+        SESSIONS * MESSAGES_FOR_EACH,
+        taken.as_secs_f64(),
+        resident_bytes(server.pid()) >> 20
+    );
 }
 
 fn us(duration: Duration) -> f64 {
@@ -123,7 +213,8 @@ async fn compare(runs: usize, duration: Duration) {
                     _ => gateway(With::WarmParser),
                 };
                 measured.push(
-                    run(server.address, server.pid(), shape, qos, index == 2, duration).await,
+                    run(server.address, server.pid(), shape, qos, index == 2, false, duration)
+                        .await,
                 );
             }
         }

@@ -15,12 +15,23 @@ use crate::guests;
 /// A server that runs until it is dropped.
 pub struct ServerProcess {
     child: Child,
+    command: Command,
     /// Where it listens.
     pub address: SocketAddr,
     _folder: TempDir,
 }
 
 impl ServerProcess {
+    /// Kills it with SIGKILL and starts it again; how long until it listens.
+    pub fn kill_and_start(&mut self) -> Duration {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+        let begin = Instant::now();
+        self.child = self.command.spawn().expect("it starts again");
+        wait_for(self.address);
+        begin.elapsed()
+    }
+
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -44,6 +55,8 @@ pub enum With {
     WarmParser,
     /// A fresh verifier on each CONNECT.
     FreshVerifier,
+    /// Nobody, but a store with this durability, and room for millions.
+    Store(&'static str),
     /// A parser that computes until its deadline of 100 ms, on messages to `spin`.
     Spinner,
 }
@@ -60,12 +73,16 @@ fn start(mut command: Command, port: u16, folder: TempDir) -> ServerProcess {
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let deadline = Instant::now() + Duration::from_secs(20);
+    wait_for(address);
+    ServerProcess { child, command, address, _folder: folder }
+}
+
+fn wait_for(address: SocketAddr) {
+    let deadline = Instant::now() + Duration::from_secs(120);
     while TcpStream::connect(address).is_err() {
-        assert!(Instant::now() < deadline, "{command:?} does not listen");
-        std::thread::sleep(Duration::from_millis(20));
+        assert!(Instant::now() < deadline, "nothing listens on {address}");
+        std::thread::sleep(Duration::from_millis(10));
     }
-    ServerProcess { child, address, _folder: folder }
 }
 
 fn gateway_binary() -> PathBuf {
@@ -99,6 +116,13 @@ pub fn gateway(with: With) -> ServerProcess {
     if with == With::FreshVerifier {
         plugin(folder.path(), "allow-list", &guests::manifest("allow-list"));
     }
+    if let With::Store(durability) = with {
+        let _infallible = write!(
+            config,
+            "[gateway.limits]\nsubscriptions_max = 1000000\n[store]\ndurability = {durability:?}\n\
+             [data]\ndirectory = \"data\"\n"
+        );
+    }
     let file = folder.path().join("gateway.toml");
     fs::write(&file, config).unwrap();
     let mut command = Command::new(gateway_binary());
@@ -115,6 +139,13 @@ fn plugin(folder: &Path, name: &str, manifest: &str) {
 /// user `device-1`, password `demo`.
 #[must_use]
 pub fn mosquitto(password: bool) -> ServerProcess {
+    mosquitto_with(password, false)
+}
+
+/// The same; `persistence` has it write its state to its database as often as it can: at each
+/// change of it.
+#[must_use]
+pub fn mosquitto_with(password: bool, persistence: bool) -> ServerProcess {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     let mut config = format!(
@@ -134,6 +165,14 @@ pub fn mosquitto(password: bool) -> ServerProcess {
             writeln!(config, "allow_anonymous false\npassword_file {}", file.display());
     } else {
         config.push_str("allow_anonymous true\n");
+    }
+    if persistence {
+        let _infallible = writeln!(
+            config,
+            "persistence true\npersistence_location {}/\nautosave_on_changes true\n\
+             autosave_interval 1000",
+            folder.path().display()
+        );
     }
     let file = folder.path().join("mosquitto.conf");
     fs::File::create(&file).unwrap().write_all(config.as_bytes()).unwrap();

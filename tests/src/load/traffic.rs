@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use portreeve_mqtt::{
-    Acknowledgement, AcknowledgementKind, Limits, Packet, Properties, ProtocolVersion, Publish,
-    QoS, Subscribe, SubscribeEntriesBuf, SubscribeEntry, SubscriptionOptions, TopicFilter,
+    Acknowledgement, AcknowledgementKind, Connect, Limits, Packet, Properties, ProtocolVersion,
+    Publish, QoS, Subscribe, SubscribeEntriesBuf, SubscribeEntry, SubscriptionOptions, TopicFilter,
     TopicName, decode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::{Measured, cpu_time};
 use crate::client::connect;
 
-const VERSION: ProtocolVersion = ProtocolVersion::V311;
+pub(super) const VERSION: ProtocolVersion = ProtocolVersion::V311;
 const PAYLOAD_BYTES: usize = 64;
 /// Messages that each publisher may have under way.
 const WINDOW: u64 = 256;
@@ -85,13 +85,15 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Runs a load for `duration` after a warm-up of a third of it.
+/// Runs a load for `duration` after a warm-up of a third of it. `lasting` subscribers have sessions
+/// that outlive their connections.
 pub async fn run(
     address: SocketAddr,
     pid: u32,
     shape: Shape,
     qos: QoS,
     parsed: bool,
+    lasting: bool,
     duration: Duration,
 ) -> Measured {
     let publishers = usize::try_from(shape.publishers()).unwrap();
@@ -105,7 +107,7 @@ pub async fn run(
     let last = if parsed { "out" } else { "in" };
     let mut subscribers = Vec::new();
     for number in 0..shape.subscribers() {
-        let (read, write) = open(address, &format!("subscriber-{number}")).await;
+        let (read, write) = open(address, &format!("subscriber-{number}"), !lasting).await;
         let filter = shape.filter(number, last);
         // Of a fan-out, only one subscriber gives the publisher its credit back.
         let gives_credit = shape != Shape::OneToHundred || number == 0;
@@ -121,7 +123,7 @@ pub async fn run(
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut tasks = Vec::new();
     for number in 0..publishers {
-        let (read, write) = open(address, &format!("publisher-{number}")).await;
+        let (read, write) = open(address, &format!("publisher-{number}"), true).await;
         tasks.push(spawn(discard(read)));
         tasks.push(spawn(publisher(Arc::clone(&shared), write, number, qos)));
     }
@@ -159,18 +161,23 @@ pub async fn run(
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tool ends when its tasks do")]
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     task: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
     tokio::spawn(task)
 }
 
 /// A connection that was let in.
-async fn open(address: SocketAddr, client_id: &str) -> (OwnedReadHalf, OwnedWriteHalf) {
+async fn open(
+    address: SocketAddr,
+    client_id: &str,
+    clean_start: bool,
+) -> (OwnedReadHalf, OwnedWriteHalf) {
     let mut stream = TcpStream::connect(address).await.expect("the server listens");
     stream.set_nodelay(true).unwrap();
     let mut bytes = Vec::new();
-    Packet::Connect(connect(VERSION, client_id)).encode(VERSION, &mut bytes).unwrap();
+    let packet = Connect { clean_start, ..connect(VERSION, client_id) };
+    Packet::Connect(packet).encode(VERSION, &mut bytes).unwrap();
     stream.write_all(&bytes).await.unwrap();
     let mut connack = [0; 4];
     stream.read_exact(&mut connack).await.unwrap();
@@ -325,12 +332,12 @@ pub async fn idle(address: SocketAddr, pid: u32, count: u32) -> f64 {
     // Once before, so that what is allocated once is not counted.
     let mut warm = Vec::new();
     for number in 0..100 {
-        warm.push(open(address, &format!("warm-{number}")).await);
+        warm.push(open(address, &format!("warm-{number}"), true).await);
     }
     let before = super::resident_bytes(pid);
     let mut open_ones = Vec::new();
     for number in 0..count {
-        open_ones.push(open(address, &format!("idle-{number}")).await);
+        open_ones.push(open(address, &format!("idle-{number}"), true).await);
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     let grown = super::resident_bytes(pid).saturating_sub(before);
@@ -343,7 +350,7 @@ pub async fn idle(address: SocketAddr, pid: u32, count: u32) -> f64 {
 /// Round trips of one message at a time, for `duration`: 50 and 99 of 100 took at most so long.
 pub async fn round_trips(address: SocketAddr, duration: Duration) -> (Duration, Duration) {
     const PAUSE: Duration = Duration::from_micros(500);
-    let (mut read, mut write) = open(address, "round-trips").await;
+    let (mut read, mut write) = open(address, "round-trips", true).await;
     write.write_all(b"\x82\x06\0\x01\0\x01t\0").await.unwrap();
     let mut answer = [0; 5];
     read.read_exact(&mut answer).await.unwrap();
@@ -364,7 +371,7 @@ pub async fn round_trips(address: SocketAddr, duration: Duration) -> (Duration, 
 /// Publishes to `topic` with QoS 1, `calls` times, each after the acknowledgement of the one
 /// before.
 pub async fn one_after_another(address: SocketAddr, topic: &str, calls: u32) {
-    let (mut read, mut write) = open(address, "one-after-another").await;
+    let (mut read, mut write) = open(address, "one-after-another", true).await;
     let mut bytes = Vec::new();
     let publish = Publish {
         dup: false,
