@@ -1,7 +1,7 @@
 //! An MQTT session: what outlives a connection, and the mailbox of the connection that it has
 //! now. Everything of one session is behind one lock, which is never held over an await.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -32,7 +32,7 @@ pub(crate) use delivery::{Delivered, Delivery, Standing, Terms};
 use incoming::Incoming;
 pub(crate) use limits::{Client, QueuePolicy, SessionLimits};
 pub(crate) use outgoing::Pumped;
-use outgoing::{Gone, Outgoing};
+use outgoing::{Gone, Outgoing, packet_id};
 pub(crate) use restore::Restored;
 use table::DeadlineKey;
 pub(crate) use table::{Attachment, Due, SessionKey, Sessions, Wanted, ends_at};
@@ -64,6 +64,8 @@ pub(crate) struct Session {
     stored: Option<Box<StoredAs>>,
     /// Counts the QoS 1 and 2 messages for it.
     entries: AtomicU64,
+    /// Packet identifiers of messages that are long unacknowledged; nearly always none.
+    held: Mutex<Option<Box<BTreeSet<NonZeroU16>>>>,
     /// Seconds that the session outlives its connection; `u32::MAX` does not end.
     expiry_seconds: AtomicU32,
     state: Mutex<State>,
@@ -122,7 +124,8 @@ impl Session {
             device,
         };
         let (entries, expiry_seconds) = (AtomicU64::new(1), AtomicU32::new(0));
-        Self { key, limits, stored, entries, expiry_seconds, state: Mutex::new(state) }
+        let (held, state) = (Mutex::default(), Mutex::new(state));
+        Self { key, limits, stored, entries, held, expiry_seconds, state }
     }
 
     /// Gives the session a connection. The one before finds out when it looks for mail.
@@ -234,9 +237,25 @@ impl Session {
         self.stored.as_deref().filter(|_| self.expiry_seconds() > 0)
     }
 
-    /// A number for a QoS 1 or 2 message for it.
+    /// A number for a QoS 1 or 2 message for it. Its packet identifier follows from it, so numbers
+    /// are left out whose identifiers are held by messages that the client does not acknowledge.
     pub(crate) fn next_entry(&self) -> u64 {
-        self.entries.fetch_add(1, Ordering::Relaxed)
+        let held = self.held.lock();
+        loop {
+            let entry = self.entries.fetch_add(1, Ordering::Relaxed);
+            if held.as_ref().is_none_or(|held| !held.contains(&packet_id(entry))) {
+                return entry;
+            }
+        }
+    }
+
+    /// Notes which identifiers are held, now and then.
+    fn note_held(&self, state: &State, entry: u64) {
+        const EVERY: u64 = 1024;
+        if entry != 0 && entry.is_multiple_of(EVERY) {
+            let held = state.outgoing.held(entry);
+            *self.held.lock() = (!held.is_empty()).then(|| Box::new(held));
+        }
     }
 
     /// Asks the session's connection to say `reason_code` and close.
@@ -342,6 +361,7 @@ impl Session {
         if state.has_ended {
             return Delivered::Offline;
         }
+        self.note_held(state, entry);
         let was_empty = state.outgoing.mailbox_is_empty();
         let keeps = self.expiry_seconds() > 0;
         let delivered = match &state.client {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::message::Message;
 use crate::session::{Session, Standing};
 
+mod children;
 mod retained;
 mod tree;
 

@@ -450,3 +450,38 @@ fn a_message_that_waits_in_the_mailbox_expires_there_mqtt_3_3_2_5() {
     assert_eq!(expired, 0, "messages that expired were sent");
     assert!(gateway.count("messages_expired") > 0);
 }
+
+#[test]
+fn one_message_without_acknowledgement_does_not_stop_the_others_mqtt_2_2_1_4() {
+    const BATCH: u32 = 500;
+    let gateway = TestGateway::open().start();
+    for version in [V5, V311] {
+        let mut subscriber = gateway.client(version, "subscriber");
+        subscriber.subscribe("t", 1);
+        let mut publisher = gateway.client(V311, "publisher");
+        let mut held = None;
+        for batch in 0..140 {
+            // More than there are packet identifiers.
+            let mut bytes = Vec::new();
+            for number in 1..=BATCH {
+                bytes.extend([0x32, 6, 0, 1, b't']);
+                bytes.extend(u16::try_from(number).unwrap().to_be_bytes());
+                bytes.push(b'x');
+            }
+            publisher.send(&bytes);
+            for _ in 0..BATCH {
+                publisher.next_bytes().unwrap();
+            }
+            for _ in 0..BATCH {
+                let id = subscriber.next_publish().packet_id.unwrap();
+                match held {
+                    None => held = Some(id),
+                    Some(held) => {
+                        assert_ne!(id, held, "batch {batch}");
+                        subscriber.acknowledge(AcknowledgementKind::Puback, id);
+                    }
+                }
+            }
+        }
+    }
+}

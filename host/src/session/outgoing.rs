@@ -1,6 +1,6 @@
 //! Messages towards the client: the mailbox, what is in flight, and what waits (§4.3, §4.4).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) struct Outgoing {
 
 /// A message of the session by its number, which gives its packet identifier too: the same one
 /// after a restart of the gateway, without a record of it.
-fn packet_id(entry: u64) -> NonZeroU16 {
+pub(super) fn packet_id(entry: u64) -> NonZeroU16 {
     const IDENTIFIERS: u64 = 65_535;
     let id = u16::try_from(entry % IDENTIFIERS).unwrap_or_default();
     NonZeroU16::new(id).unwrap_or(NonZeroU16::MAX)
@@ -434,6 +434,13 @@ impl Outgoing {
         self.last_sent = self.last_sent.max(entry);
         let in_flight = InFlight::new(entry, QoS::ExactlyOnce, None);
         self.in_flight.push_back(InFlight { is_released: true, ..in_flight });
+    }
+
+    /// Identifiers of messages that were sent long before `entry` and are not acknowledged.
+    pub(super) fn held(&self, entry: u64) -> BTreeSet<NonZeroU16> {
+        let all = self.in_flight.iter().chain(self.again.iter());
+        let is_old = |message: &&InFlight| entry.saturating_sub(message.entry) >= NEAR;
+        all.filter(is_old).map(|message| packet_id(message.entry)).collect()
     }
 
     /// The last entry that was sent.

@@ -69,6 +69,8 @@ impl Sessions {
             )?;
         }
         session.entries.store(last + 1, Ordering::Relaxed);
+        let held = state.outgoing.held(last);
+        *session.held.lock() = (!held.is_empty()).then(|| Box::new(held));
         state.will = record
             .will
             .as_ref()

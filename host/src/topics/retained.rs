@@ -1,11 +1,11 @@
 //! Retained messages as a tree of topic levels: a subscription walks what its filter can match.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::children::Children;
 use crate::message::Message;
 
 pub(super) struct RetainedTree {
@@ -44,7 +44,7 @@ struct Node {
     message: Option<Arc<Message>>,
     /// The place of the message among those that are stored.
     order: u64,
-    children: HashMap<Box<str>, Self>,
+    children: Children<Self>,
 }
 
 impl Node {
@@ -71,7 +71,7 @@ impl RetainedTree {
         }
         let mut node = &mut self.root;
         for level in message.topic().split('/') {
-            node = node.children.entry(level.into()).or_default();
+            node = node.children.get_or_default(level);
         }
         if node.message.is_some() && order < node.order {
             return Retention { kept: Kept::Superseded, expired };
@@ -146,7 +146,7 @@ fn sweep_at(node: &mut Node, now: Instant, expired: &mut impl FnMut(&Message)) {
     if let Some(message) = node.message.take_if(|message| message.is_expired(now)) {
         expired(&message);
     }
-    node.children.retain(|_, child| {
+    node.children.retain(|_, child: &mut Node| {
         sweep_at(child, now, expired);
         child.message.is_some() || !child.children.is_empty()
     });

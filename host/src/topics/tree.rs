@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use portreeve_mqtt::TopicFilter;
 
+use super::children::Children;
 use super::{Receiver, Route, SharedGroup, Subscription};
 use crate::session::Session;
 
@@ -16,19 +17,21 @@ pub(super) struct SubscriptionTree {
 
 #[derive(Default)]
 struct Node {
-    children: HashMap<Box<str>, Self>,
+    children: Children<Self>,
     /// The child for `+`.
     any: Option<Box<Self>>,
     /// Subscriptions whose filter ends here.
-    here: Subscribers,
+    here: Option<Box<Subscribers>>,
     /// Subscriptions whose filter goes on with `#` and ends.
-    below: Subscribers,
+    below: Option<Box<Subscribers>>,
 }
 
 /// Subscriptions with one and the same filter.
 #[derive(Default)]
 struct Subscribers {
-    plain: Members,
+    /// Nearly always there is one.
+    first: Option<Subscription>,
+    more: Members,
     /// By share name.
     groups: HashMap<Box<str>, Group>,
 }
@@ -48,14 +51,14 @@ impl Node {
     fn is_empty(&self) -> bool {
         self.children.is_empty()
             && self.any.is_none()
-            && self.here.is_empty()
-            && self.below.is_empty()
+            && self.here.is_none()
+            && self.below.is_none()
     }
 }
 
 impl Subscribers {
     fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.groups.is_empty()
+        self.first.is_none() && self.more.is_empty() && self.groups.is_empty()
     }
 
     fn insert(
@@ -64,9 +67,17 @@ impl Subscribers {
         share_name: Option<&str>,
         subscription: Subscription,
     ) -> bool {
-        let members = match share_name {
-            None => &mut self.plain,
-            Some(share_name) => {
+        let members = match (share_name, &mut self.first) {
+            (None, Some(first)) if Arc::ptr_eq(&first.session, &subscription.session) => {
+                *first = subscription;
+                return false;
+            }
+            (None, first @ None) if !self.more.contains_key(&address(&subscription.session)) => {
+                *first = Some(subscription);
+                return true;
+            }
+            (None, _) => &mut self.more,
+            (Some(share_name), _) => {
                 let group = self.groups.entry(share_name.into()).or_insert_with(|| Group {
                     filter: whole.as_str().into(),
                     members: Members::default(),
@@ -81,7 +92,9 @@ impl Subscribers {
 
     fn remove(&mut self, share_name: Option<&str>, session: &Arc<Session>) -> bool {
         let Some(share_name) = share_name else {
-            return self.plain.remove(&address(session)).is_some();
+            let is_its = |first: &mut Subscription| Arc::ptr_eq(&first.session, session);
+            return self.first.take_if(is_its).is_some()
+                || self.more.remove(&address(session)).is_some();
         };
         let Some(group) = self.groups.get_mut(share_name) else { return false };
         let existed = group.members.remove(&address(session)).is_some();
@@ -93,7 +106,7 @@ impl Subscribers {
     }
 
     fn collect(&self, route: &mut Route) {
-        route.receivers.extend(self.plain.values().map(Receiver::of));
+        route.receivers.extend(self.first.iter().chain(self.more.values()).map(Receiver::of));
         route.shared.extend(self.groups.values().map(Group::shared));
     }
 }
@@ -137,12 +150,12 @@ impl SubscriptionTree {
                     break;
                 }
                 "+" => node = node.any.get_or_insert_default(),
-                _ => node = node.children.entry(level.into()).or_default(),
+                _ => node = node.children.get_or_default(level),
             }
         }
         let is_new = match subscribers {
-            Some(below) => below.insert(whole, share_name, subscription),
-            None => node.here.insert(whole, share_name, subscription),
+            Some(below) => below.get_or_insert_default().insert(whole, share_name, subscription),
+            None => node.here.get_or_insert_default().insert(whole, share_name, subscription),
         };
         self.count += usize::from(is_new);
         is_new
@@ -171,7 +184,8 @@ impl SubscriptionTree {
                 _ => node = node.children.get(level)?,
             }
         }
-        subscribers.unwrap_or(&node.here).groups.get(share_name?).map(Group::shared)
+        let subscribers = subscribers.unwrap_or(&node.here).as_ref()?;
+        subscribers.groups.get(share_name?).map(Group::shared)
     }
 
     pub(super) fn collect(&self, topic: &str, route: &mut Route) {
@@ -190,8 +204,8 @@ fn remove_at(
     session: &Arc<Session>,
 ) -> bool {
     match levels.split_first() {
-        None => node.here.remove(share_name, session),
-        Some((&"#", _)) => node.below.remove(share_name, session),
+        None => remove_from(&mut node.here, share_name, session),
+        Some((&"#", _)) => remove_from(&mut node.below, share_name, session),
         Some((&"+", rest)) => {
             let Some(child) = &mut node.any else { return false };
             let existed = remove_at(child, rest, share_name, session);
@@ -211,14 +225,27 @@ fn remove_at(
     }
 }
 
+fn remove_from(
+    subscribers: &mut Option<Box<Subscribers>>,
+    share_name: Option<&str>,
+    session: &Arc<Session>,
+) -> bool {
+    let Some(some) = subscribers else { return false };
+    let existed = some.remove(share_name, session);
+    subscribers.take_if(|some| some.is_empty());
+    existed
+}
+
 /// Collects what matches `rest`, the levels of the topic below `node`; `None` at its end.
 fn collect_at(node: &Node, rest: Option<&str>, is_dollar: bool, route: &mut Route) {
-    if !is_dollar {
+    if let Some(below) = node.below.as_ref().filter(|_| !is_dollar) {
         // `#` also matches the level above it.
-        node.below.collect(route);
+        below.collect(route);
     }
     let Some(rest) = rest else {
-        node.here.collect(route);
+        if let Some(here) = &node.here {
+            here.collect(route);
+        }
         return;
     };
     let (level, rest) = match rest.split_once('/') {
