@@ -57,6 +57,7 @@ pub(crate) enum Mail {
 }
 
 /// A session.
+#[expect(clippy::box_collection, reason = "there are many sessions, and few have what is boxed")]
 pub(crate) struct Session {
     pub(crate) key: SessionKey,
     limits: Arc<SessionLimits>,

@@ -237,7 +237,7 @@ impl Default for GatewayLimits {
             connect_packet: PacketLimits {
                 packet_bytes_max: 64 << 10,
                 user_properties_max: 64,
-                filters_max: 0,
+                filters_max: 256,
             },
             packet: PacketLimits {
                 packet_bytes_max: 1 << 20,

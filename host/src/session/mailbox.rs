@@ -90,7 +90,7 @@ impl Mailbox {
             return Appended::Full;
         }
         encoded.append(&mut self.bytes, dup, terms.qos, terms.retain, packet_id);
-        self.note_expiry(&delivery.message, begin, terms.entry);
+        self.note_expiry(&delivery.message, begin, sending);
         Appended::Yes
     }
 
@@ -131,7 +131,7 @@ impl Mailbox {
         if let Some((alias, false)) = alias {
             self.special.get_or_insert_default().aliases.insert(topic.into(), alias);
         }
-        self.note_expiry(message, begin, terms.entry);
+        self.note_expiry(message, begin, sending);
         Appended::Yes
     }
 
@@ -150,8 +150,10 @@ impl Mailbox {
         next.filter(|_| may_tell).map(|next| (next, false))
     }
 
-    fn note_expiry(&mut self, message: &MessageRef<'_>, begin: usize, entry: u64) {
-        if let Some(expires_at) = message.expires_at {
+    fn note_expiry(&mut self, message: &MessageRef<'_>, begin: usize, sending: Sending<'_>) {
+        // What was sent before does not expire any more [MQTT-4.3.3-7].
+        if let Some(expires_at) = message.expires_at.filter(|_| !sending.dup) {
+            let entry = sending.terms.entry;
             let bytes = self.bytes.len() - begin;
             let timed = Timed { begin, bytes, expires_at, entry };
             self.special.get_or_insert_default().timed.push(timed);

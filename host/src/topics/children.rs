@@ -4,17 +4,13 @@
 use std::collections::HashMap;
 
 /// Nodes by the name of their level.
-#[derive(Debug)]
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "there are many nodes, and few have many below them")]
 pub(super) enum Children<N> {
+    #[default]
     None,
     One(Box<(Box<str>, N)>),
     Many(Box<HashMap<Box<str>, N>>),
-}
-
-impl<N> Default for Children<N> {
-    fn default() -> Self {
-        Self::None
-    }
 }
 
 impl<N: Default> Children<N> {
