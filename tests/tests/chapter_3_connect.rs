@@ -9,8 +9,6 @@
     reason = "tests stop at the first surprise"
 )]
 
-use std::time::Duration;
-
 use portreeve_mqtt::{
     AcknowledgementKind, Connect, Packet, PropertiesBuf, Property, ProtocolVersion,
 };
@@ -443,7 +441,7 @@ fn disconnect_changes_how_long_the_session_stays_mqtt_3_1_2_23_mqtt_4_1_0_2() {
     assert!(was_there);
     client.send_hex("e007 00 05 1100000001");
     assert_eq!(client.expect_close(), "");
-    std::thread::sleep(Duration::from_millis(1200));
+    gateway.wait_until("the session ends", |gateway| gateway.server().session_count() == 1);
     assert!(!resume(&gateway, V5, "other").1);
     // A session that was to end with its connection cannot be made to stay (§3.14.2.2.2).
     let mut client = gateway.client(V5, "third");

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use portreeve_mqtt::{AcknowledgementKind, Packet, Property, ProtocolVersion};
 use portreeve_tests::client::Incoming;
-use portreeve_tests::wire::{BOTH, Wire, client_with, expect_end, publish_exactly_once, resume};
+use portreeve_tests::wire::{
+    BOTH, Wire, client_with, expect_end, publish_exactly_once, resume, resume_with,
+};
 use portreeve_tests::{Client, TestGateway, V5, V311};
 
 /// Acknowledges a delivery to its end.
@@ -48,6 +50,18 @@ fn a_session_lasts_at_least_as_long_as_its_connection_mqtt_4_1_0_2_mqtt_4_1_0_1(
         assert_eq!(client.next_publish().text(), "still there");
         client.acknowledge(AcknowledgementKind::Pubrec, open);
         assert_eq!(client.next_hex(), format!("6202{open:04x}"));
+    }
+}
+
+#[test]
+fn a_session_that_expired_is_not_resumed_mqtt_4_1_0_2() {
+    let gateway = TestGateway::open().start();
+    let expiry = [Property::SessionExpiryInterval(1)];
+    for number in 0..3 {
+        let id = format!("client-{number}");
+        resume_with(&gateway, V5, &id, &expiry).0.disconnect();
+        std::thread::sleep(Duration::from_millis(1100));
+        assert!(!resume_with(&gateway, V5, &id, &expiry).1);
     }
 }
 

@@ -117,8 +117,9 @@ impl Sessions {
             if owner.name != wanted.device.name {
                 return Err(NotAttached::OfAnotherDevice(owner.name.to_string()));
             }
-            // A session that ends with its connection is not resumed (§3.1.4, MQTT-3.1.2-6).
-            clean_start |= session.expiry_seconds() == 0;
+            // A session that ends with its connection is not resumed (§3.1.4, MQTT-3.1.2-6), nor
+            // one whose end is due [MQTT-4.1.0-2].
+            clean_start |= session.expiry_seconds() == 0 || self.is_over(session, now);
             if !clean_start {
                 let session = Arc::clone(session);
                 let attached = session.attach(wanted, now);
@@ -157,6 +158,16 @@ impl Sessions {
     pub(super) fn put_back(&self, session: &Arc<Session>, id: u64) {
         self.next_id.fetch_max(id + 1, Ordering::Relaxed);
         self.by_key.lock().insert(session.key.clone(), Arc::clone(session));
+    }
+
+    /// Whether the end of a session is due.
+    fn is_over(&self, session: &Session, now: Instant) -> bool {
+        let state = session.state.lock();
+        let deadlines = self.deadlines.lock();
+        let is_end = |key: &DeadlineKey| {
+            key.0 <= now && deadlines.get(key).is_some_and(|due| due.what == Due::End)
+        };
+        state.client.is_none() && state.deadlines.iter().any(is_end)
     }
 
     /// Ends a session that has no connection, or the connection `generation`; `None` when it has
