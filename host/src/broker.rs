@@ -280,19 +280,39 @@ impl Broker {
 
     /// Delivers what was planned. `order` is its place among what was stored.
     pub(crate) fn carry_out(&self, plan: Plan, order: u64, now: Instant, batch: &mut Batch) {
+        let left = self.deliver_plan(plan, order, now, batch);
+        if !left.is_empty() {
+            self.redistribute(left, now);
+        }
+    }
+
+    /// Returns what members of shared subscriptions did not take: they left meanwhile.
+    fn deliver_plan(
+        &self,
+        plan: Plan,
+        order: u64,
+        now: Instant,
+        batch: &mut Batch,
+    ) -> Vec<(Arc<str>, Arc<Message>)> {
         let Plan { message, retain, receivers } = plan;
         if retain {
             self.retain(&message, order);
         }
         let properties = message.properties_at(now);
-        let Some(borrowed) = message.borrowed(retain, &properties) else { return };
+        let mut left = Vec::new();
+        let Some(borrowed) = message.borrowed(retain, &properties) else { return left };
         let Deliveries { encodings, wakers, counts, .. } = &mut **batch.0.get_or_insert_default();
         encodings.reset();
         let kept = Some(Arc::clone(&message));
         let mut delivery = Delivery { message: borrowed, encodings, kept, wakers };
         for receiver in &receivers {
-            counts.count(receiver.session.deliver(&mut delivery, &receiver.terms()));
+            let delivered = receiver.session.deliver(&mut delivery, &receiver.terms());
+            if let (Delivered::Offline, Some(share)) = (delivered, &receiver.share) {
+                left.push((Arc::clone(share), Arc::clone(&message)));
+            }
+            counts.count(delivered);
         }
+        left
     }
 
     /// Publishes a message of the gateway's own that need not survive a restart.
@@ -306,7 +326,7 @@ impl Broker {
     /// An empty payload removes what was retained [MQTT-3.3.1-6].
     fn retain(&self, message: &Arc<Message>, order: u64) {
         if message.payload().is_empty() {
-            self.topics.remove_retained(message.topic());
+            self.topics.remove_retained(message.topic(), order);
             return;
         }
         let retention = self.topics.retain(Arc::clone(message), order, Instant::now());
@@ -320,7 +340,7 @@ impl Broker {
             over.retained_over(message.topic());
         }
         self.metrics.messages_expired.add(u64::try_from(retention.expired.len()).unwrap_or(0));
-        retention.expired.iter().for_each(|topic| over.retained_over(topic));
+        retention.expired.iter().for_each(|message| over.retained_over(message.topic()));
         if let Some(store) = &self.store {
             store.note(over);
         }
@@ -417,7 +437,8 @@ impl Broker {
                 store.note(changes)
             });
             self.metrics.messages_redistributed.add(1);
-            self.carry_out(plan, order, now, &mut batch);
+            // Who leaves in this moment, too, leaves it to nobody.
+            let _nobodys = self.deliver_plan(plan, order, now, &mut batch);
         }
         batch.finish(self);
     }

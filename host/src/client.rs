@@ -62,6 +62,10 @@ impl RetainedMessages {
         self.0.is_none()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.len())
+    }
+
     pub(crate) fn add(&mut self, messages: Vec<Arc<Message>>, qos: QoS, identifier: Option<u32>) {
         if !messages.is_empty() {
             let waiting = self.0.get_or_insert_default();
@@ -80,15 +84,6 @@ impl RetainedMessages {
         let next = waiting.pop_front();
         self.0.take_if(|waiting| waiting.is_empty());
         next
-    }
-}
-
-impl IntoIterator for RetainedMessages {
-    type Item = RetainedMessage;
-    type IntoIter = std::collections::vec_deque::IntoIter<RetainedMessage>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.map(|waiting| *waiting).unwrap_or_default().into_iter()
     }
 }
 

@@ -6,23 +6,16 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use portreeve_mqtt::{Acknowledgement, Auth, Disconnect, Packet, Properties, ReasonCode, decode};
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
 
 use crate::client::EstablishedClient;
-use crate::config::ListenerKind;
-use crate::connect::Accepted;
-use crate::gateway::Gateway;
 use crate::publish::{Handled, Waits};
 use crate::reason::Close;
 use crate::reauthenticate::{self, Renewed};
@@ -30,12 +23,15 @@ use crate::session::{Mail, Parting, Pumped, Settled, Will, append_acknowledgemen
 use crate::uncommitted::Promise;
 use crate::{publish, subscribe};
 
+mod arrival;
 mod farewell;
 mod handshake;
 mod proxy;
 mod scratch;
 mod transport;
 
+use arrival::arrive;
+pub(crate) use arrival::{Arrival, Place};
 pub(crate) use handshake::Handshakes;
 use scratch::Scratch;
 use transport::Transport;
@@ -71,6 +67,8 @@ struct Deadlines {
     expires_at: Option<Instant>,
     /// The peer takes nothing of what is written; until when it has to.
     stalled_until: Option<Instant>,
+    /// The device published too much; what it sent is looked at again then.
+    reads_again_at: Option<Instant>,
 }
 
 impl Deadlines {
@@ -80,6 +78,7 @@ impl Deadlines {
             self.keep_alive.map(|keep_alive| self.last_packet + keep_alive),
             self.expires_at,
             self.stalled_until,
+            self.reads_again_at,
         ]
         .into_iter()
         .flatten()
@@ -136,78 +135,6 @@ struct Ready {
     is_timer_over: bool,
 }
 
-/// A connection that was accepted by a listener.
-pub(crate) struct Arrival {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
-    pub(crate) kind: ListenerKind,
-    /// A header in front of everything tells whose connection it is.
-    pub(crate) is_behind_proxy: bool,
-    pub(crate) place: Place,
-    pub(crate) handshake: Handshakes,
-    pub(crate) shutdown: CancellationToken,
-}
-
-/// A place among the connections of a gateway, counted for as long as it lives.
-pub(crate) struct Place {
-    gateway: Arc<Gateway>,
-    /// Where connections are counted by address.
-    address: Option<Box<IpAddr>>,
-}
-
-impl Place {
-    /// Takes a place.
-    ///
-    /// # Errors
-    /// The name of the limit that is reached.
-    pub(crate) fn take(gateway: &Arc<Gateway>) -> Result<Self, &'static str> {
-        let broker = &gateway.broker;
-        // Given back by the drop, also when there is no room.
-        let place = Self { gateway: Arc::clone(gateway), address: None };
-        let of_all = broker.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        let of_gateway = gateway.connections.fetch_add(1, Ordering::Relaxed);
-        if of_gateway >= gateway.limits.connections_max {
-            return Err("gateway.limits.connections_max");
-        }
-        if usize::try_from(of_all).is_ok_and(|open| open >= broker.connections_max) {
-            return Err("limits.connections_max");
-        }
-        Ok(place)
-    }
-
-    /// Counts the connection for its address; whether there is room for it.
-    fn take_address(&mut self, address: IpAddr) -> bool {
-        let max = self.gateway.limits.connections_per_address_max;
-        if max == 0 {
-            return true;
-        }
-        let mut by_address = self.gateway.by_address.lock();
-        let open = by_address.entry(address).or_default();
-        if *open >= max {
-            return false;
-        }
-        *open += 1;
-        self.address = Some(Box::new(address));
-        true
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.gateway.broker.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-        self.gateway.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = self.address.take() {
-            let mut by_address = self.gateway.by_address.lock();
-            if let Some(open) = by_address.get_mut(&address) {
-                *open -= 1;
-                if *open == 0 {
-                    by_address.remove(&address);
-                }
-            }
-        }
-    }
-}
-
 /// Serves one connection from accept to its end.
 ///
 /// What comes before the connection, and its end, are futures of their own in boxes: the task
@@ -216,82 +143,6 @@ pub(crate) async fn serve(arrival: Box<Arrival>) {
     let Some(mut connection) = Box::pin(arrive(arrival)).await else { return };
     let close = connection.run().await;
     Box::pin(connection.end(close)).await;
-}
-
-async fn arrive(arrival: Box<Arrival>) -> Option<Box<Connection>> {
-    let shutdown = arrival.shutdown.clone();
-    let connection = tokio::select! {
-        established = establish(arrival) => established?,
-        () = shutdown.cancelled() => return None,
-    };
-    if shutdown.is_cancelled() {
-        // Let in after everybody was told.
-        connection.client.session.close(ReasonCode::ServerShuttingDown);
-    }
-    Some(connection)
-}
-
-/// A connection that was let in; CONNACK is its first reply.
-async fn establish(arrival: Box<Arrival>) -> Option<Box<Connection>> {
-    let Arrival { stream, peer, kind, is_behind_proxy, mut place, handshake, .. } = *arrival;
-    let gateway = Arc::clone(&place.gateway);
-    let deadline = Instant::now() + gateway.limits.connect_timeout;
-    let opened = timeout_at(deadline, open(stream, peer, kind, is_behind_proxy)).await;
-    let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let (stream, peer) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            let metrics = &gateway.broker.metrics;
-            metrics.connections_refused.add(1);
-            metrics.connect_timeouts.add(u64::from(error.kind() == io::ErrorKind::TimedOut));
-            tracing::debug!(%peer, gateway = %gateway.name, %error, "connection not opened");
-            return None;
-        }
-    };
-    if !place.take_address(peer.ip()) {
-        gateway.broker.metrics.connections_refused_address.add(1);
-        tracing::warn!(%peer, gateway = %gateway.name, limit = "connections_per_address_max", "connection refused: so many are open from its address");
-        return None;
-    }
-    let (stream, accepted, rest) =
-        handshake::accept(stream, peer, &gateway, handshake, deadline).await?;
-    let Accepted { client, connack, will, keep_alive, expires_at, .. } = accepted;
-    let now = Instant::now();
-    let deadlines = Deadlines {
-        keep_alive: keep_alive.map(|keep_alive| keep_alive * 3 / 2),
-        last_packet: now,
-        expires_at,
-        stalled_until: None,
-    };
-    let timer = Box::pin(sleep_until(deadlines.next().unwrap_or(now)));
-    Some(Box::new(Connection {
-        stream,
-        peer,
-        place,
-        client,
-        will,
-        partial: rest,
-        replies: connack,
-        unsent: Vec::new(),
-        sent: 0,
-        timer,
-        deadlines,
-    }))
-}
-
-/// What comes before MQTT: whose connection it is, and the opening of a WebSocket.
-async fn open(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    kind: ListenerKind,
-    is_behind_proxy: bool,
-) -> io::Result<(Transport, SocketAddr)> {
-    let told = if is_behind_proxy { proxy::read_header(&mut stream).await? } else { None };
-    let stream = match kind {
-        ListenerKind::Tcp => Transport::Tcp(stream),
-        ListenerKind::WebSocket => transport::accept_web_socket(stream).await?,
-    };
-    Ok((stream, told.unwrap_or(peer)))
 }
 
 impl Connection {
@@ -312,6 +163,11 @@ impl Connection {
             let ready = poll_fn(|cx| self.poll_ready(cx)).await;
             let now = Instant::now();
             let read = match ready.read {
+                None if self.deadlines.reads_again_at.is_some_and(|at| at <= now) => {
+                    self.deadlines.reads_again_at = None;
+                    let waiting = std::mem::take(&mut self.partial);
+                    Box::pin(self.handle(waiting, now)).await
+                }
                 None => Ok(()),
                 Some(Ok((scratch, bytes))) => self.read(scratch.filled(bytes), now).await,
                 Some(Err(_)) => Err(Close::Lost),
@@ -338,7 +194,9 @@ impl Connection {
             is_ready |= self.stream.poll_write_ready(cx).is_ready();
             is_ready |= self.client.session.poll_close(self.client.generation, cx).is_ready();
         }
-        let read = if self.replies.len() < REPLIES_BYTES_MAX { self.poll_read(cx) } else { None };
+        let reads =
+            self.replies.len() < REPLIES_BYTES_MAX && self.deadlines.reads_again_at.is_none();
+        let read = if reads { self.poll_read(cx) } else { None };
         let has_deadline = self.deadlines.next().is_some();
         let is_timer_over = has_deadline && self.timer.as_mut().poll(cx).is_ready();
         if is_ready || read.is_some() || is_timer_over {
@@ -481,9 +339,16 @@ impl Connection {
                 }
             };
             read.publishes += 1;
-            let handled = publish::handle(&mut self.client, publish, now, &mut self.replies)?;
-            if let Handled::Waits(waits) = handled {
-                return Ok(Some(Pause::Publish(waits)));
+            match publish::handle(&mut self.client, publish, now, &mut self.replies)? {
+                Handled::Done => {}
+                Handled::Waits(waits) => return Ok(Some(Pause::Publish(waits))),
+                Handled::TooEarly(wait) => {
+                    // It stays among what was read, and nothing more is read meanwhile.
+                    read.used -= taken;
+                    read.publishes -= 1;
+                    self.deadlines.reads_again_at = Some(now + wait);
+                    return Ok(None);
+                }
             }
         }
     }
@@ -527,13 +392,16 @@ impl Connection {
         client.batch.count(pumped);
         if waits {
             client.uncommitted.append(changes);
-            client.uncommitted.promise(Promise::Release);
         } else {
             client.batch.note(changes);
         }
         if let Some((kind, packet_id, is_known)) = answer {
-            let (version, replies) = (client.version, client.answers(&mut self.replies));
-            append_acknowledgement(replies, version, kind, packet_id, is_known);
+            let (version, answers) = (client.version, client.answers(&mut self.replies));
+            let begin = answers.len();
+            append_acknowledgement(answers, version, kind, packet_id, is_known);
+            if waits {
+                client.uncommitted.promise(Promise::Release, begin);
+            }
         }
     }
 

@@ -154,7 +154,9 @@ impl Gateway {
             rule.devices.as_ref().is_none_or(|names| names.iter().any(|name| name == device_name))
         };
         let filled = rules.iter().filter(is_for).filter_map(|rule| {
-            let filter = fill_in(&rule.filter, device_name, client_id, user_name)?;
+            let filled = fill_in(&rule.filter, device_name, client_id, user_name);
+            // Names that a filter cannot hold permit nothing, and do not open what is denied.
+            let filter = if rule.allows { filled? } else { filled.unwrap_or_else(|| "#".into()) };
             Some(Rule { allows: rule.allows, action: rule.action, filter })
         });
         Permissions::new(filled.collect(), *otherwise, self.reads_sys(device_name))

@@ -90,6 +90,8 @@ async fn next(listener: &Listener) -> io::Result<(TcpStream, SocketAddr, connect
         }
     };
     let (stream, peer) = listener.socket.accept().await?;
+    // An IPv4 peer of an IPv6 socket is the IPv4 peer that it is.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     if let Some(rate) = &gateway.connection_rate {
         while let Err(wait) = rate.take(Instant::now()) {
             metrics.connections_delayed.add(1);

@@ -1,6 +1,7 @@
 //! PUBLISH: alias, permission, QoS state, parser, delivery, acknowledgement.
 
 use std::future::poll_fn;
+use std::num::NonZeroU16;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -26,11 +27,13 @@ use crate::uncommitted::Promise;
 struct Answer {
     reason_code: ReasonCode,
     reason_string: Option<String>,
+    /// The message was taken before, so nothing that fails now takes it back.
+    repeats: bool,
 }
 
 impl Answer {
     const fn of(reason_code: ReasonCode) -> Self {
-        Self { reason_code, reason_string: None }
+        Self { reason_code, reason_string: None, repeats: false }
     }
 
     /// MQTT 5 tells a publisher that nobody subscribes (§3.4.2.1).
@@ -45,12 +48,12 @@ pub(crate) enum Handled<'a> {
     Done,
     /// It goes on with [`wait`].
     Waits(Waits<'a>),
+    /// Its device published too much; it is to be handled again after this time.
+    TooEarly(Duration),
 }
 
 /// A PUBLISH that may have to wait.
 pub(crate) enum Waits<'a> {
-    /// Its device published too much; it is handled again after this time.
-    Rate(Publish<'a>, Duration),
     /// The parser of this binding is asked.
     Parser { publish: Publish<'a>, message: MessageRef<'a>, binding: usize },
     /// Its topic alias has to be resolved.
@@ -90,27 +93,9 @@ pub(crate) async fn wait(
     replies: &mut Vec<u8>,
 ) -> Result<(), Close> {
     match waits {
-        Waits::Rate(publish, wait) => {
-            client.batch.finish(&client.gateway.broker);
-            tokio::time::sleep(wait).await;
-            // Other connections of the device may have been faster.
-            while let Some(Err(wait)) =
-                client.publish_rate.as_ref().map(|rate| rate.take(Instant::now()))
-            {
-                tokio::time::sleep(wait).await;
-            }
-            let handled = match publish.topic {
-                Some(topic) => {
-                    with_topic(client, publish, topic, publish.properties, now, replies)?
-                }
-                None => Handled::Done,
-            };
-            parsed(client, handled, now, replies).await;
-            Ok(())
-        }
         Waits::Topic(publish) => with_alias(client, publish, now, replies).await,
         Waits::Parser { publish, message, binding } => {
-            let answer = parse(client, &message, binding, now).await;
+            let answer = parse(client, &message, binding, now, replies).await?;
             acknowledge(client, &publish, &answer, replies);
             Ok(())
         }
@@ -132,21 +117,11 @@ async fn with_alias(
     let is_forwarded = |property: &Property<'_>| !matches!(property, Property::TopicAlias(_));
     let properties: PropertiesBuf = publish.properties.iter().filter(is_forwarded).collect();
     let handled = with_topic(client, publish, topic, properties.as_properties(), now, replies)?;
-    parsed(client, handled, now, replies).await;
-    Ok(())
-}
-
-/// Asks the parser that a PUBLISH waits for, if it does.
-async fn parsed(
-    client: &mut EstablishedClient,
-    handled: Handled<'_>,
-    now: Instant,
-    replies: &mut Vec<u8>,
-) {
     if let Handled::Waits(Waits::Parser { publish, message, binding }) = handled {
-        let answer = parse(client, &message, binding, now).await;
+        let answer = parse(client, &message, binding, now, replies).await?;
         acknowledge(client, &publish, &answer, replies);
     }
+    Ok(())
 }
 
 /// What becomes of a PUBLISH of a device that published too much in this second. On MQTT 5 it is
@@ -158,10 +133,17 @@ fn over_rate<'a>(
     now: Instant,
     replies: &mut Vec<u8>,
 ) -> Option<Handled<'a>> {
-    let wait = client.publish_rate.as_ref()?.take(now).err()?;
+    let rate = client.publish_rate.as_ref()?;
+    // What was taken before is not published again.
+    let repeats =
+        |id: NonZeroU16| publish.qos == QoS::ExactlyOnce && client.session.has_received(id);
+    if publish.packet_id.is_some_and(repeats) {
+        return None;
+    }
+    let wait = rate.take(now).err()?;
     client.gateway.broker.metrics.publishes_over_rate.add(1);
     if publish.qos != QoS::AtMostOnce && !client.version.is_v5() {
-        return Some(Handled::Waits(Waits::Rate(*publish, wait)));
+        return Some(Handled::TooEarly(wait));
     }
     // The alias that a dropped message tells is told all the same.
     if let Some((alias, topic)) = publish.topic_alias().zip(publish.topic) {
@@ -189,7 +171,8 @@ fn with_topic<'a>(
                 return Err(Close::new(reason_code, reason_code.name()));
             }
             Received::Again => {
-                acknowledge(client, &publish, &Answer::of(ReasonCode::Success), replies);
+                let answer = Answer { repeats: true, ..Answer::of(ReasonCode::Success) };
+                acknowledge(client, &publish, &answer, replies);
                 return Ok(Handled::Done);
             }
             Received::TooMany => {
@@ -283,10 +266,11 @@ async fn parse(
     message: &MessageRef<'_>,
     binding: usize,
     now: Instant,
-) -> Answer {
+    replies: &mut Vec<u8>,
+) -> Result<Answer, Close> {
     let gateway = Arc::clone(&client.gateway);
     let Some(binding) = gateway.bindings.get(binding) else {
-        return Answer::of(ReasonCode::UnspecifiedError);
+        return Ok(Answer::of(ReasonCode::UnspecifiedError));
     };
     let device = Arc::clone(&client.device);
     let question = WhatIsMeant::new(
@@ -305,11 +289,12 @@ async fn parse(
                 // A parser that answers at once leaves the batch whole: one wake for each
                 // receiver.
                 client.batch.finish(&gateway.broker);
+                client.commit(replies).await?;
                 call.await
             }
         }
     };
-    match outcome {
+    Ok(match outcome {
         Ok(Outcome::Pass) => Answer::delivered(deliver_to(client, *message)),
         Ok(Outcome::Drop) => Answer::of(ReasonCode::Success),
         Ok(Outcome::Reject(reason)) => {
@@ -320,7 +305,8 @@ async fn parse(
             if let OnError::DeadLetter(topic) = &binding.on_error {
                 dead_letter(client, message, topic, &reason);
             }
-            Answer { reason_code: ReasonCode::PayloadFormatInvalid, reason_string: Some(reason) }
+            let reason_code = ReasonCode::PayloadFormatInvalid;
+            Answer { reason_string: Some(reason), ..Answer::of(reason_code) }
         }
         Ok(Outcome::Replace(messages)) => {
             let limits = &gateway.limits;
@@ -333,7 +319,7 @@ async fn parse(
             }
         }
         Err(error) => failed(client, message, binding, &error.to_string()),
-    }
+    })
 }
 
 /// All of a parser's messages may be published, or none is.
@@ -441,7 +427,8 @@ fn acknowledge(
         && client.version.is_v5()
         && answer.reason_code.is_error()
     {
-        client.session.refused(client.generation, packet_id);
+        let changes = client.session.refused(packet_id);
+        client.uncommitted.append(changes);
     }
     let reason = answer.reason_string.as_deref().filter(|_| client.wants_problem_information);
     let properties: PropertiesBuf = reason.map(Property::ReasonString).into_iter().collect();
@@ -452,9 +439,6 @@ fn acknowledge(
         properties: properties.as_properties(),
     };
     let version = client.version;
-    if !client.uncommitted.is_empty() && !answer.reason_code.is_error() {
-        client.uncommitted.promise(Promise::Message { kind, packet_id });
-    }
     let packet_bytes_max = usize::try_from(client.packet_bytes_max).unwrap_or(usize::MAX);
     let answers = client.answers(replies);
     let begin = answers.len();
@@ -465,5 +449,12 @@ fn acknowledge(
         answers.truncate(begin);
         let packet = Acknowledgement { properties: Properties::NONE, ..packet };
         let _fits = Packet::Acknowledgement(packet).encode(version, answers);
+    }
+    if !client.uncommitted.is_empty() && !answer.reason_code.is_error() {
+        let promise = match answer.repeats {
+            true => Promise::Release,
+            false => Promise::Message { kind, packet_id },
+        };
+        client.uncommitted.promise(promise, begin);
     }
 }

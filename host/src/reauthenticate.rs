@@ -67,8 +67,10 @@ pub(crate) async fn handle(
         }
         Ok(Step::Admitted(admission)) => {
             let auth = auth_packet(ReasonCode::Success, method, &[]);
-            replies.extend(auth.map_err(|refusal| Close::from_refusal(&refusal))?);
-            admitted(client, admission)
+            let auth = auth.map_err(|refusal| Close::from_refusal(&refusal))?;
+            let renewed = admitted(client, admission)?;
+            replies.extend(auth);
+            Ok(renewed)
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::devices::{Device, DeviceName, Origin};
 use crate::message::{Message, StoredBody};
 use crate::records::{self, Moment};
 use crate::session::{Restored, SessionLimits};
-use crate::topics::Subscription;
+use crate::topics::{Kept, Subscription};
 
 /// Limits of the sessions of each gateway; the first ones are for those of gateways that are no
 /// more.
@@ -65,12 +65,15 @@ impl Restoring<'_> {
             Stored::Session(session) => self.session(session),
             Stored::Retained(body) => {
                 let message = self.message(&body)?;
-                if message.is_expired(self.moment.now) {
+                let now = self.moment.now;
+                let is_kept = !message.is_expired(now)
+                    && self.broker.topics.retain(Arc::clone(&message), 0, now).kept == Kept::Yes;
+                if !is_kept {
+                    // Expired, or beyond a limit that is lower than before.
                     let mut over = portreeve_store::Changes::default();
                     over.retained_over(message.topic());
+                    over.hold(message);
                     self.store.note(over);
-                } else {
-                    self.broker.topics.retain(message, 0, self.moment.now);
                 }
                 Ok(())
             }

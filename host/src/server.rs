@@ -130,6 +130,9 @@ impl Server {
         let (store, contents) = open_store(config).await?.unzip();
         let Resolved { broker, gateways } = resolve(config, &directory.plugins, store)
             .map_err(|mistakes| with_problems(mistakes, &directory))?;
+        // A start that fails ends nothing that is stored. Dropped before the broker, since it stands
+        // behind it.
+        let stops_store = StopsStore(broker.store.clone());
         if let Some(contents) = contents {
             put_back(&broker, contents, &gateways).await?;
         }
@@ -146,6 +149,7 @@ impl Server {
                 bound.push(Listener { socket, kind, trusted_proxies, gateway, handshakes });
             }
         }
+        stops_store.served();
         Ok(Self::serve(config, broker, bound))
     }
 
@@ -215,6 +219,24 @@ impl Server {
     }
 }
 
+/// Closes the store when a start fails, before what was restored from it is dropped.
+struct StopsStore(Option<Arc<Store>>);
+
+impl StopsStore {
+    /// The start did not fail; from now on the server does it.
+    fn served(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopsStore {
+    fn drop(&mut self) {
+        if let Some(store) = &self.0 {
+            store.stop();
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // What is dropped with the process was not ended.
@@ -263,8 +285,14 @@ async fn put_back(
             }
         })
     });
-    let Tally { devices, sessions, subscriptions, entries, retained, orphans, .. } =
+    let Tally { devices, sessions, subscriptions, entries, retained, orphans, missing, .. } =
         restored.await?;
+    if missing > 0 {
+        tracing::warn!(
+            missing,
+            "messages of the store are missing; what referred to them is left out"
+        );
+    }
     let ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         ms,

@@ -37,6 +37,9 @@ pub(crate) use restore::Restored;
 use table::DeadlineKey;
 pub(crate) use table::{Attachment, Due, SessionKey, Sessions, Wanted, ends_at};
 
+/// Held packet identifiers that are passed over for one message.
+const HELD_IN_A_ROW_MAX: u32 = 64;
+
 /// A will that waits for its delay.
 #[derive(Debug, Clone)]
 pub(crate) struct Will {
@@ -242,12 +245,11 @@ impl Session {
     /// are left out whose identifiers are held by messages that the client does not acknowledge.
     pub(crate) fn next_entry(&self) -> u64 {
         let held = self.held.lock();
-        loop {
-            let entry = self.entries.fetch_add(1, Ordering::Relaxed);
-            if held.as_ref().is_none_or(|held| !held.contains(&packet_id(entry))) {
-                return entry;
-            }
-        }
+        let next = || self.entries.fetch_add(1, Ordering::Relaxed);
+        let is_free =
+            |entry: &u64| held.as_ref().is_none_or(|held| !held.contains(&packet_id(*entry)));
+        // Where so many are held in a row the message waits until its own is free.
+        (0..HELD_IN_A_ROW_MAX).map(|_| next()).find(is_free).unwrap_or_else(next)
     }
 
     /// Notes which identifiers are held, now and then.
@@ -533,17 +535,21 @@ impl Session {
         received
     }
 
-    /// A QoS 2 PUBLISH was refused, so its packet identifier is free again [MQTT-4.3.3-9].
-    pub(crate) fn refused(&self, generation: u64, packet_id: NonZeroU16) {
-        let mut state = self.state.lock();
-        if state.generation == generation
-            && state.incoming.released(packet_id)
+    /// Whether a QoS 2 message with this identifier came and was not released.
+    pub(crate) fn has_received(&self, packet_id: NonZeroU16) -> bool {
+        self.state.lock().incoming.has(packet_id)
+    }
+
+    /// A QoS 2 PUBLISH was refused, so its packet identifier is free again [MQTT-4.3.3-9]. What the
+    /// store has to know has to come behind what it was told when the PUBLISH came.
+    pub(crate) fn refused(&self, packet_id: NonZeroU16) -> Changes {
+        let mut changes = Changes::default();
+        if self.state.lock().incoming.released(packet_id)
             && let Some(stored) = &self.stored
         {
-            let mut changes = Changes::default();
             changes.receipt_over(stored.id, packet_id.get());
-            stored.store.note(changes);
         }
+        changes
     }
 
     /// Notes a subscription that connection number `generation` asks for. `None` when there is

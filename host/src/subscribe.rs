@@ -17,7 +17,7 @@ use crate::session::{Delivered, Delivery, Terms};
 use crate::topics::Subscription;
 use crate::uncommitted::{Promise, append_suback};
 
-/// Retained messages that one filter is answered with.
+/// Retained messages that may wait to be sent to one client.
 const RETAINED_MAX: usize = 1_000_000;
 
 /// Handles a SUBSCRIBE; SUBACK is appended to `replies`, retained messages go to the mailbox.
@@ -40,17 +40,21 @@ pub(crate) fn subscribe(
         });
     }
     let packet_id = packet.packet_id;
-    if !changes.is_empty() {
-        client.uncommitted.append(changes);
-        client.uncommitted.promise(Promise::Subscriptions { packet_id, filters });
-    }
+    client.uncommitted.append(changes);
     let version = client.version;
     let mut suback = Vec::new();
     append_suback(version, packet_id, &codes, &mut suback);
     if !client.takes(suback.len()) {
         return Err(too_large());
     }
-    client.answers(replies).append(&mut suback);
+    let answers = client.answers(replies);
+    let begin = answers.len();
+    answers.append(&mut suback);
+    if !client.uncommitted.is_empty() {
+        // Retained messages are sent when the subscription is stored.
+        client.uncommitted.promise(Promise::Subscriptions { packet_id, filters }, begin);
+        return Ok(());
+    }
     send_retained(client, now);
     Ok(())
 }
@@ -113,7 +117,8 @@ fn subscribe_one(
     };
     // Shared subscriptions get no retained messages (§4.8.2).
     if sends_retained && shared.is_none() {
-        let messages = topics.retained(filter.as_str(), now, RETAINED_MAX);
+        let room = RETAINED_MAX.saturating_sub(client.retained.len());
+        let messages = topics.retained(filter.as_str(), now, room);
         client.retained.add(messages, options.qos, identifier);
     }
     Ok(is_new)
@@ -132,12 +137,11 @@ pub(crate) fn send_retained(client: &mut EstablishedClient, now: Instant) {
     }
 }
 
-/// What of them is left when the connection ends waits in the session's queue.
+/// What of them is left when the connection ends waits in the session's queue, as far as there is
+/// room.
 pub(crate) fn keep_retained(client: &mut EstablishedClient, now: Instant) {
     if client.session.expiry_seconds() > 0 {
-        for next in std::mem::take(&mut client.retained) {
-            send_one(client, &next, now);
-        }
+        send_retained(client, now);
     }
 }
 

@@ -205,9 +205,9 @@ impl Topics {
         self.retained.read().is_current(message)
     }
 
-    /// Forgets the message of a topic.
-    pub(crate) fn remove_retained(&self, topic: &str) {
-        self.retained.write().remove(topic);
+    /// Forgets the message of a topic, unless it came behind `order`.
+    pub(crate) fn remove_retained(&self, topic: &str, order: u64) {
+        self.retained.write().remove(topic, order);
     }
 
     /// The retained messages that `filter` asks for, at most `max`.

@@ -2,6 +2,7 @@
 //! read is stored together; then messages are delivered and answers leave, in their order.
 
 use std::num::NonZeroU16;
+use std::ops::Range;
 use std::sync::Arc;
 
 use portreeve_mqtt::{
@@ -27,7 +28,8 @@ struct Waiting {
     changes: Changes,
     plans: Vec<Plan>,
     answers: Vec<u8>,
-    promises: Vec<Promise>,
+    /// What answers promise, and the bytes that do.
+    promises: Vec<(Promise, Range<usize>)>,
 }
 
 /// What an answer promises, and so what is to be said when it cannot be kept.
@@ -72,9 +74,10 @@ impl Uncommitted {
         &mut self.0.get_or_insert_default().answers
     }
 
-    /// Notes what the last answer promises.
-    pub(crate) fn promise(&mut self, promise: Promise) {
-        self.0.get_or_insert_default().promises.push(promise);
+    /// Notes what the last answer promises, which begins at byte `begin` of the answers.
+    pub(crate) fn promise(&mut self, promise: Promise, begin: usize) {
+        let waiting = self.0.get_or_insert_default();
+        waiting.promises.push((promise, begin..waiting.answers.len()));
     }
 
     /// Has everything stored, then delivers it and appends the answers to `replies`.
@@ -109,7 +112,7 @@ impl Uncommitted {
                 replies.extend_from_slice(&answers);
                 Ok(())
             }
-            Err(error) => of.refuse(promises, error, replies),
+            Err(error) => of.refuse(&answers, promises, error, replies),
         }
     }
 }
@@ -128,18 +131,26 @@ impl Owner<'_> {
     /// the connection is closed without acknowledgement, so that the peer sends again.
     fn refuse(
         self,
-        promises: Vec<Promise>,
+        answers: &[u8],
+        promises: Vec<(Promise, Range<usize>)>,
         error: NotStored,
         replies: &mut Vec<u8>,
     ) -> Result<(), Close> {
         let mut close = None;
         let closes = || Some(Close::new(ReasonCode::QuotaExceeded, error.to_string()));
-        for promise in promises {
+        let mut at = 0;
+        for (promise, range) in promises {
             self.broker.metrics.not_stored.add(1);
+            // Answers that promise nothing are true all the same.
+            replies.extend_from_slice(answers.get(at..range.start).unwrap_or_default());
+            at = range.end;
             match promise {
                 Promise::Message { kind, packet_id } => {
                     if kind == AcknowledgementKind::Pubrec {
-                        self.session.refused(self.generation, packet_id);
+                        let over = self.session.refused(packet_id);
+                        if let Some(store) = &self.broker.store {
+                            store.note(over);
+                        }
                     }
                     if self.version.is_v5() {
                         let reason_code = ReasonCode::QuotaExceeded;
@@ -158,13 +169,14 @@ impl Owner<'_> {
                 Promise::Release => close = closes(),
             }
         }
+        replies.extend_from_slice(answers.get(at..).unwrap_or_default());
         close.map_or(Ok(()), Err)
     }
 
     fn unsubscribe(&self, filters: &[(Box<str>, bool)]) {
         let mut over = Changes::default();
         for (filter, _) in filters.iter().filter(|(_, is_new)| *is_new) {
-            if self.session.unsubscribed(None, filter, &mut over)
+            if self.session.unsubscribed(Some(self.generation), filter, &mut over)
                 && let Ok(filter) = TopicFilter::parse(filter)
             {
                 self.broker.topics.unsubscribe(filter, self.session);

@@ -15,19 +15,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of the log that wait to be looked at.
 const LOG_LINES_MAX: usize = 100_000;
 
-/// The path of the binary, built once, with the profile of the tests.
+/// The path of the binary, built once: with the profile of the tests, or for release where
+/// `PORTREEVE_RELEASE` is set.
 #[must_use]
 pub fn binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let mut arguments = vec!["build", "--quiet", "-p", "portreeve", "--bin", "portreeve"];
-        if !cfg!(debug_assertions) {
+        let is_release = !cfg!(debug_assertions) || std::env::var_os("PORTREEVE_RELEASE").is_some();
+        if is_release {
             arguments.push("--release");
         }
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let built = Command::new(cargo).current_dir(guests::workspace()).args(arguments).status();
         assert!(built.expect("cargo runs").success(), "the binary does not build");
-        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let profile = if is_release { "release" } else { "debug" };
         guests::workspace().join("target").join(profile).join("portreeve")
     };
     BINARY.get_or_init(build).clone()

@@ -412,3 +412,83 @@ fn a_damaged_store_is_refused_with_a_way_out() {
     let (code, text) = run(&["check", saved.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{text}");
 }
+
+#[test]
+fn a_start_that_fails_takes_nothing_from_the_store() {
+    let mut gateway = Durable::start();
+    for client_id in ["one", "other"] {
+        let (mut subscriber, _) = gateway.persistent(V5, client_id);
+        subscriber.subscribe("t", 1);
+        subscriber.disconnect();
+    }
+    gateway.client(V5, "publisher").publish_at_least_once("t", "shared by two");
+    assert_eq!(gateway.process.take().unwrap().terminate(), Some(0));
+    let occupied = std::net::TcpListener::bind(gateway.address).unwrap();
+    let data = gateway.data.path().display().to_string();
+    let address = gateway.address.to_string();
+    let arguments = ["--listen", &address, "--verification", "open", "--data", &data];
+    let said = Process::start(&arguments).err().expect("its port is in use");
+    assert!(said.contains("in use"), "{said}");
+    drop(occupied);
+    gateway.process = Some(Process::with_store(gateway.address, gateway.data.path()));
+    for client_id in ["one", "other"] {
+        assert_eq!(gateway.persistent(V5, client_id).0.next_publish().text(), "shared by two");
+    }
+}
+
+#[test]
+fn a_refused_qos_2_identifier_is_free_after_a_restart_mqtt_4_3_3_9() {
+    let mut gateway = Durable::start();
+    let (mut subscriber, _) = gateway.persistent(V5, "subscriber");
+    subscriber.subscribe("t", 2);
+    subscriber.disconnect();
+    let (mut publisher, _) = gateway.persistent(V5, "publisher");
+    // Nobody may publish to `$SYS`.
+    publisher.send_hex("340b 0006 245359532f78 0005 00");
+    assert_eq!(publisher.next_hex(), "5003000587");
+    gateway.kill_and_start();
+    let (mut publisher, _) = gateway.persistent(V5, "publisher");
+    publisher.send_hex("3407 0001 74 0005 00 78");
+    assert_eq!(publisher.next_hex(), "50020005");
+    assert_eq!(gateway.persistent(V5, "subscriber").0.next_publish().text(), "x");
+}
+
+#[test]
+fn fewer_retained_messages_may_be_kept_than_are_stored() {
+    let mut gateway = Durable::start();
+    let (mut subscriber, _) = gateway.persistent(V5, "subscriber");
+    subscriber.subscribe("r/#", 1);
+    subscriber.disconnect();
+    let mut publisher = gateway.client(V5, "publisher");
+    for topic in ["r/1", "r/2", "r/3"] {
+        publisher.publish_with(topic, b"x", 1, true, Some(7), &PropertiesBuf::new());
+        publisher.next(|packet| assert!(format!("{packet:?}").contains("Puback")));
+    }
+    let config = gateway.data.path().join("gateway.toml");
+    std::fs::write(
+        &config,
+        format!(
+            "[data]\ndirectory = \".\"\n[limits]\nretained_messages_max = 1\n[sys]\ninterval = \"1h\"\n\
+             [[gateway]]\nname = \"development\"\nverification = \"open\"\n\
+             [[gateway.listener]]\naddress = \"{}\"\n",
+            gateway.address
+        ),
+    )
+    .unwrap();
+    for _ in 0..3 {
+        gateway.process.take().unwrap().kill();
+        let process = Process::start(&["--config", config.to_str().unwrap()]);
+        gateway.process = Some(process.unwrap_or_else(|said| panic!("{said}")));
+        let (mut subscriber, present) = gateway.persistent(V5, "subscriber");
+        assert!(present);
+        while let Some(id) = subscriber.next_within(Duration::from_millis(200), |packet| {
+            let portreeve_mqtt::Packet::Publish(publish) = packet else { return None };
+            publish.packet_id
+        }) {
+            if let Some(id) = id {
+                subscriber.acknowledge(AcknowledgementKind::Puback, id.get());
+            }
+        }
+        sleep(Duration::from_millis(100));
+    }
+}

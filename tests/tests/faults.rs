@@ -145,6 +145,9 @@ fn a_full_disk_refuses_new_messages_and_loses_none_that_it_took() {
         let properties = expiry.as_properties();
         let code = lasting.connect_code(&Connect { properties, ..connect(V5, "lasting") });
         assert_eq!(code, 0x88);
+        // What promises nothing is answered.
+        publisher.publish_with("$SYS/x", b"x", 2, false, Some(11), &PropertiesBuf::new());
+        assert_eq!(publisher.next_hex(), "5003000b87");
         // What need not be stored goes on.
         let mut other = Client::dial(address);
         other.connect(V5, "other");

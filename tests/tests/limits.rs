@@ -250,3 +250,54 @@ fn out_of_file_descriptors_accepting_pauses_and_recovers() {
         std::thread::sleep(Duration::from_millis(100));
     }
 }
+
+#[test]
+fn a_message_above_queued_bytes_max_takes_no_other_one_away() {
+    let gateway = TestGateway::open().with_limit("queued_bytes_max", "\"4KiB\"").start();
+    let properties: PropertiesBuf = [Property::SessionExpiryInterval(100)].into_iter().collect();
+    let lasting = Connect {
+        clean_start: false,
+        properties: properties.as_properties(),
+        ..connect(V5, "lasting")
+    };
+    let mut client = gateway.dial();
+    client.connect_with(&lasting);
+    client.subscribe("t", 1);
+    client.disconnect();
+    let mut publisher = gateway.client(V5, "publisher");
+    for _ in 0..3 {
+        publisher.publish_at_least_once("t", "small");
+    }
+    publisher.publish_at_least_once("t", [b'x'; 5000]);
+    let mut client = gateway.dial();
+    assert!(client.connect_with(&lasting));
+    for _ in 0..3 {
+        assert_eq!(client.next_publish().text(), "small");
+    }
+    client.expect_silence();
+}
+
+#[test]
+fn a_subscriber_that_holds_every_identifier_stops_nobody() {
+    let gateway = TestGateway::open()
+        .with_limit("in_flight_max", "65535")
+        .with_limit("mailbox_bytes_max", "\"64MiB\"")
+        .start();
+    let mut silent = gateway.client(V5, "silent");
+    silent.subscribe("t", 1);
+    let mut publisher = gateway.client(V311, "publisher");
+    let mut batch = Vec::new();
+    for id in 1..=500_u16 {
+        batch.extend([0x32, 6, 0, 1, b't']);
+        batch.extend(id.to_be_bytes());
+        batch.push(b'x');
+    }
+    for _ in 0..135 {
+        publisher.send(&batch);
+        for _ in 0..500 {
+            publisher.next_bytes().unwrap();
+        }
+    }
+    let mut other = gateway.client(V5, "other");
+    other.ping();
+}

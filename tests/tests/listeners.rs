@@ -244,3 +244,22 @@ fn the_proxys_own_health_check_needs_no_address() {
         assert_eq!(client.next_hex(), "20020000");
     }
 }
+
+#[test]
+fn a_web_socket_that_pings_without_reading_costs_nothing_much() {
+    let (gateway, address) = with_web_socket();
+    let mut socket = WebSocket::open(address);
+    socket.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut frames = Vec::new();
+    for _ in 0..1000 {
+        frames.extend([0x89, 0x80 | 100, 0, 0, 0, 0]);
+        frames.extend([b'p'; 100]);
+    }
+    // Until the gateway takes no more, since nobody takes its answers.
+    let mut sent = 0_usize;
+    while sent < 200 << 20 && socket.stream.write_all(&frames).is_ok() {
+        sent += frames.len();
+    }
+    assert!(sent < 100 << 20, "{sent} bytes of PING were taken, and no answer was read");
+    gateway.client(V5, "another-client").ping();
+}

@@ -113,7 +113,11 @@ fn start_log(config: &Config) -> Result<(), String> {
         .level
         .parse()
         .map_err(|error| format!("{:?} is no log filter: {error}", config.log.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A log that cannot be written must not end the thread that writes it.
+        .log_internal_errors(false);
     let started = match config.log.format {
         LogFormat::Text => {
             use std::io::IsTerminal;

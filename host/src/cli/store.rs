@@ -77,7 +77,8 @@ impl StoreCommand {
 }
 
 fn say(tally: &Tally, mut found: Value, json: bool) -> ExitCode {
-    let Tally { devices, sessions, subscriptions, entries, received, retained, orphans } = *tally;
+    let Tally { devices, sessions, subscriptions, entries, received, retained, orphans, missing } =
+        *tally;
     let counts = [
         ("sessions", sessions),
         ("subscriptions", subscriptions),
@@ -86,6 +87,7 @@ fn say(tally: &Tally, mut found: Value, json: bool) -> ExitCode {
         ("retained", retained),
         ("devices", devices),
         ("orphans", orphans),
+        ("missing", missing),
     ];
     if json {
         if let Some(found) = found.as_object_mut() {

@@ -15,14 +15,17 @@ use tungstenite::handshake::server::{ErrorResponse, Request, Response, ServerHan
 use tungstenite::http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tungstenite::{Message, WebSocket};
+use tungstenite::{Bytes, Message, WebSocket};
 
 /// Sub-protocols that a client may offer: MQTT, and its name before 3.1.1 [MQTT-6.0.0-3].
 const SUB_PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 /// Bytes that the WebSocket reads at a time; there is a buffer of them for each connection.
 const READ_BUFFER_BYTES: usize = 4 << 10;
-/// Bytes of one message: a little more than one read of TCP, whatever packets it holds.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one message beyond those of the largest packet: some packets may share one.
+const MESSAGE_BYTES_MORE: usize = 64 << 10;
+/// Bytes that one poll takes from the socket; a peer that sends without end does not keep others
+/// from their turn.
+const POLL_BYTES_MAX: usize = 64 << 10;
 
 /// What a connection reads from and writes to.
 pub(crate) enum Transport {
@@ -34,23 +37,34 @@ pub(crate) enum Transport {
 pub(crate) struct Framed {
     socket: WebSocket<NonBlocking>,
     /// What of the last message was not read yet.
-    rest: Vec<u8>,
+    rest: Bytes,
     /// Bytes that were handed to the WebSocket and are not all written.
     writing: usize,
+    /// An answer to a PING is not all written; nothing more is read before that.
+    answering: bool,
 }
 
-/// A stream whose calls never wait.
-pub(crate) struct NonBlocking(TcpStream);
+/// A stream whose calls never wait, and that has no more bytes than may be read in one poll.
+pub(crate) struct NonBlocking {
+    stream: TcpStream,
+    bytes_left: usize,
+}
 
 impl Read for NonBlocking {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
+        let most = buffer.len().min(self.bytes_left);
+        if most == 0 && !buffer.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let read = self.stream.try_read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.bytes_left -= read;
+        Ok(read)
     }
 }
 
 impl Write for NonBlocking {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        self.stream.try_write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -62,7 +76,7 @@ impl Transport {
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(stream) => stream,
-            Self::WebSocket(framed) => &framed.socket.get_ref().0,
+            Self::WebSocket(framed) => &framed.socket.get_ref().stream,
         }
     }
 
@@ -112,6 +126,16 @@ impl Transport {
         Ok(())
     }
 
+    /// From now on packets may have so many bytes.
+    pub(crate) fn allow_packets(&mut self, packet_bytes_max: u32) {
+        if let Self::WebSocket(framed) = self {
+            framed.socket.set_config(|config| {
+                config.max_message_size = message_bytes_max(packet_bytes_max);
+                config.max_frame_size = config.max_message_size;
+            });
+        }
+    }
+
     /// Ends our direction; a WebSocket says so first.
     pub(crate) async fn end(&mut self) -> io::Result<()> {
         if let Self::WebSocket(framed) = self {
@@ -130,9 +154,23 @@ impl Framed {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.socket.get_mut().bytes_left = POLL_BYTES_MAX;
         while self.rest.is_empty() {
+            if self.answering {
+                match self.socket.flush() {
+                    Ok(()) => self.answering = false,
+                    Err(error) if would_block(&error) => {
+                        match self.socket.get_ref().stream.poll_write_ready(cx) {
+                            Poll::Ready(Ok(())) => continue,
+                            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                            Poll::Pending => return Poll::Pending,
+                        }
+                    }
+                    Err(error) => return Poll::Ready(Err(io_error(error))),
+                }
+            }
             match self.socket.read() {
-                Ok(Message::Binary(bytes)) => self.rest = bytes.into(),
+                Ok(Message::Binary(bytes)) => self.rest = bytes,
                 Ok(Message::Text(_)) => {
                     let reason = "MQTT is carried in binary frames (MQTT-6.0.0-1)".into();
                     let frame = CloseFrame { code: CloseCode::Unsupported, reason };
@@ -140,17 +178,20 @@ impl Framed {
                     let _flushed = self.socket.flush();
                     return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                 }
-                // PING is answered by the WebSocket itself, with its next write.
-                Ok(Message::Ping(_)) => {
-                    let _flushed = self.socket.flush();
-                }
+                // The WebSocket answers PING itself, with its next write.
+                Ok(Message::Ping(_)) => self.answering = true,
                 Ok(Message::Pong(_) | Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
                     let _flushed = self.socket.flush();
                     return Poll::Ready(Ok(()));
                 }
-                Err(WebSocketError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.socket.get_ref().0.poll_read_ready(cx) {
+                Err(error) if would_block(&error) => {
+                    if self.socket.get_ref().bytes_left == 0 {
+                        // There is more, after the others had their turn.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    match self.socket.get_ref().stream.poll_read_ready(cx) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                         Poll::Pending => return Poll::Pending,
@@ -163,8 +204,7 @@ impl Framed {
             }
         }
         let taken = self.rest.len().min(buffer.remaining());
-        buffer.put_slice(self.rest.get(..taken).unwrap_or_default());
-        self.rest.drain(..taken);
+        buffer.put_slice(&self.rest.split_to(taken));
         Poll::Ready(Ok(()))
     }
 
@@ -172,7 +212,7 @@ impl Framed {
         if self.writing == 0 {
             match self.socket.write(Message::Binary(bytes.to_vec().into())) {
                 Ok(()) => {}
-                Err(WebSocketError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if would_block(&error) => {}
                 Err(error) => return Err(io_error(error)),
             }
             self.writing = bytes.len();
@@ -180,6 +220,14 @@ impl Framed {
         self.socket.flush().map_err(io_error)?;
         Ok(std::mem::take(&mut self.writing))
     }
+}
+
+fn message_bytes_max(packet_bytes_max: u32) -> Option<usize> {
+    usize::try_from(packet_bytes_max).ok().map(|bytes| bytes.saturating_add(MESSAGE_BYTES_MORE))
+}
+
+fn would_block(error: &WebSocketError) -> bool {
+    matches!(error, WebSocketError::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn io_error(error: WebSocketError) -> io::Error {
@@ -214,27 +262,33 @@ fn choose(request: &Request, mut response: Response) -> Result<Response, ErrorRe
     }
 }
 
-/// Takes a WebSocket's opening handshake.
+/// Takes a WebSocket's opening handshake. Messages may have `packet_bytes_max` and some more.
 ///
 /// # Errors
 /// What the peer did, or the stream said.
-pub(crate) async fn accept_web_socket(stream: TcpStream) -> io::Result<Transport> {
+pub(crate) async fn accept_web_socket(
+    stream: TcpStream,
+    packet_bytes_max: u32,
+) -> io::Result<Transport> {
+    let message_bytes_max = message_bytes_max(packet_bytes_max);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let mut handshake = ServerHandshake::start(NonBlocking(stream), choose, Some(config));
+        .max_message_size(message_bytes_max)
+        .max_frame_size(message_bytes_max);
+    let stream = NonBlocking { stream, bytes_left: POLL_BYTES_MAX };
+    let mut handshake = ServerHandshake::start(stream, choose, Some(config));
     loop {
         handshake = match handshake.handshake() {
             Ok(socket) => {
-                let framed = Framed { socket, rest: Vec::new(), writing: 0 };
+                let (rest, writing, answering) = (Bytes::new(), 0, false);
+                let framed = Framed { socket, rest, writing, answering };
                 return Ok(Transport::WebSocket(Box::new(framed)));
             }
             Err(HandshakeError::Failure(error)) => return Err(io_error(error)),
             Err(HandshakeError::Interrupted(handshake)) => {
                 // Mostly for the rest of the request; an answer to it fits into the socket.
-                handshake.get_ref().get_ref().0.readable().await?;
+                handshake.get_ref().get_ref().stream.readable().await?;
                 handshake
             }
         };

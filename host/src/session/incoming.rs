@@ -31,6 +31,10 @@ impl Incoming {
         Received::New
     }
 
+    pub(super) fn has(&self, packet_id: NonZeroU16) -> bool {
+        self.0.as_ref().is_some_and(|receipts| receipts.unreleased.contains(&packet_id))
+    }
+
     /// Whether the identifier was in use.
     pub(super) fn released(&mut self, packet_id: NonZeroU16) -> bool {
         let Some(receipts) = &mut self.0 else { return false };

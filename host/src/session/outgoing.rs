@@ -222,6 +222,10 @@ impl Outgoing {
         gone: &mut Gone<'_>,
     ) -> Delivered {
         let cost = message.cost_bytes();
+        if cost > limits.queued_bytes_max {
+            // No other message makes room for it.
+            return Delivered::QueueFull;
+        }
         let mut delivered = Delivered::Queued;
         while self.queue.len() >= limits.queued_messages_max
             || self.queued_bytes + cost > limits.queued_bytes_max

@@ -127,17 +127,14 @@ impl Sessions {
                 return Ok(Attachment::of(session, attached, true, None));
             }
         }
+        if by_key.len() >= self.sessions_max && !by_key.contains_key(&wanted.key) {
+            return Err(NotAttached::Full(by_key.len()));
+        }
         let replaced = by_key.remove(&wanted.key).map(|session| {
             let ended = session.end();
             self.cancel(&ended.deadlines);
             (session, ended)
         });
-        if by_key.len() >= self.sessions_max {
-            if let (Some(store), Some((_, ended))) = (&self.store, replaced) {
-                store.note(ended.changes);
-            }
-            return Err(NotAttached::Full(by_key.len()));
-        }
         let session = Arc::new(self.new_session(wanted));
         let attached = session.attach(wanted, now);
         by_key.insert(wanted.key.clone(), Arc::clone(&session));

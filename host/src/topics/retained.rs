@@ -22,11 +22,11 @@ pub(super) struct RetainedTree {
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What became of a message that was to be retained.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Retention {
     pub(crate) kept: Kept,
-    /// Topics whose messages expired and gave way.
-    pub(crate) expired: Vec<Box<str>>,
+    /// Messages that expired and gave way. They are to be dropped after the store was told.
+    pub(crate) expired: Vec<Arc<Message>>,
 }
 
 /// Whether a message is retained.
@@ -66,7 +66,7 @@ impl RetainedTree {
     pub(super) fn insert(&mut self, message: Arc<Message>, order: u64, now: Instant) -> Retention {
         let expired = if self.has_room(&message) { Vec::new() } else { self.sweep(now) };
         if !self.has_room(&message) {
-            self.remove(message.topic());
+            self.remove(message.topic(), order);
             return Retention { kept: Kept::NoRoom, expired };
         }
         let mut node = &mut self.root;
@@ -96,23 +96,27 @@ impl RetainedTree {
         bytes <= self.bytes_max && (old.is_some() || self.count < self.count_max)
     }
 
-    /// Removes what has expired. Returns its topics.
-    fn sweep(&mut self, now: Instant) -> Vec<Box<str>> {
-        let mut topics = Vec::new();
+    /// Removes what has expired, and returns it.
+    fn sweep(&mut self, now: Instant) -> Vec<Arc<Message>> {
+        let mut gone = Vec::new();
         if self.next_sweep.is_some_and(|next| now < next) {
-            return topics;
+            return gone;
         }
         self.next_sweep = Some(now + SWEEP_INTERVAL);
         let (count, bytes) = (&mut self.count, &mut self.bytes);
         sweep_at(&mut self.root, now, &mut |expired| {
             *count -= 1;
             *bytes -= expired.cost_bytes();
-            topics.push(expired.topic().into());
+            gone.push(expired);
         });
-        topics
+        gone
     }
 
-    pub(super) fn remove(&mut self, topic: &str) {
+    /// Removes the message of a topic, unless it came behind `order`.
+    pub(super) fn remove(&mut self, topic: &str, order: u64) {
+        if self.root.find(topic).is_some_and(|node| node.order > order) {
+            return;
+        }
         let levels: Vec<&str> = topic.split('/').collect();
         if let Some(removed) = remove_at(&mut self.root, &levels) {
             self.count -= 1;
@@ -142,9 +146,9 @@ fn remove_at(node: &mut Node, levels: &[&str]) -> Option<Arc<Message>> {
     removed
 }
 
-fn sweep_at(node: &mut Node, now: Instant, expired: &mut impl FnMut(&Message)) {
+fn sweep_at(node: &mut Node, now: Instant, expired: &mut impl FnMut(Arc<Message>)) {
     if let Some(message) = node.message.take_if(|message| message.is_expired(now)) {
-        expired(&message);
+        expired(message);
     }
     node.children.retain(|_, child: &mut Node| {
         sweep_at(child, now, expired);

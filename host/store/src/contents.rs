@@ -17,6 +17,7 @@ use crate::record::{
     Body, DeviceRecord, EntryRecord, RetainedRecord, SessionRecord, SubscriptionRecord,
 };
 use crate::store::Progress;
+use crate::writer::LastNumbers;
 
 /// Records between two reports of progress.
 const REPORT_EVERY: u64 = 10_000;
@@ -76,6 +77,8 @@ pub struct Tally {
     pub retained: u64,
     /// Records that belonged to nothing.
     pub orphans: u64,
+    /// Of them, those whose message is missing.
+    pub missing: u64,
 }
 
 impl Tally {
@@ -94,21 +97,52 @@ impl Contents {
 
     /// A number above that of every stored body.
     pub(crate) fn next_body(&self) -> u64 {
-        let last = self.spaces.get(Space::Bodies as usize).and_then(Keyspace::last_key_value);
-        let last = last.and_then(|guard| guard.key().ok());
-        last.and_then(|key| first_number(&key)).map_or(1, |last| last + 1)
+        self.last_number(Space::Bodies) + 1
     }
 
-    /// The message of a shared body.
+    /// The highest numbers of a session and of a body.
+    pub(crate) fn last_numbers(&self) -> LastNumbers {
+        LastNumbers {
+            session: self.last_number(Space::Sessions),
+            body: self.last_number(Space::Bodies),
+        }
+    }
+
+    fn last_number(&self, space: Space) -> u64 {
+        let last = self.spaces.get(space as usize).and_then(Keyspace::last_key_value);
+        let last = last.and_then(|guard| guard.key().ok());
+        last.and_then(|key| first_number(&key)).unwrap_or_default()
+    }
+
+    /// The message of a shared body; [`Self::visit`] tells of none that is not there.
     ///
     /// # Errors
     /// [`OpenError::Damaged`], also when there is no such body.
     pub fn body(&self, id: BodyId) -> Result<Vec<u8>, OpenError> {
+        let missing = || self.damaged(format!("message {} of an entry is missing", id.0));
+        self.find_body(id.0)?.map(|value| value.to_vec()).ok_or_else(missing)
+    }
+
+    fn find_body(&self, id: u64) -> Result<Option<Slice>, OpenError> {
         let bodies = self.spaces.get(Space::Bodies as usize);
-        let value = bodies.map(|bodies| bodies.get(id.0.to_be_bytes())).transpose();
+        let value = bodies.map(|bodies| bodies.get(id.to_be_bytes())).transpose();
         let value = value.map_err(|error| OpenError::of_database(&self.path, error))?;
-        let value = value.flatten().map(|value| value.to_vec());
-        value.ok_or_else(|| self.damaged(format!("message {} of an entry is missing", id.0)))
+        Ok(value.flatten())
+    }
+
+    /// Whether a record's message is there.
+    fn has_message(&self, body: &Body<'_>, walk: &mut Walk) -> Result<bool, OpenError> {
+        let Body::Shared(id) = body else { return Ok(true) };
+        if walk.bodies.contains(id) {
+            return Ok(true);
+        }
+        let is_there = self.find_body(*id)?.is_some();
+        if is_there {
+            walk.bodies.insert(*id);
+        } else {
+            walk.tally.missing += 1;
+        }
+        Ok(is_there)
     }
 
     /// The error for contents that cannot be what was written.
@@ -153,11 +187,14 @@ impl Contents {
         }
         self.visit_sessions(&mut walk, &mut visit, &mut progress)?;
         for pair in self.pairs(Space::Retained) {
-            let (_, value) = pair?;
+            let (key, value) = pair?;
             let retained: RetainedRecord<'_> = postcard::from_bytes(&value).map_err(|error| {
                 self.damaged(format!("a retained message cannot be read: {error}"))
             })?;
-            walk.uses(&retained.body);
+            if !self.has_message(&retained.body, &mut walk)? {
+                walk.orphan(Space::Retained, key);
+                continue;
+            }
             visit(Stored::Retained(retained.body))?;
             walk.tally.retained += 1;
             walk.report(&mut progress);
@@ -199,8 +236,11 @@ impl Contents {
                 let entry: EntryRecord<'_> = postcard::from_bytes(&value).map_err(|error| {
                     self.damaged(format!("a queued message cannot be read: {error}"))
                 })?;
-                if let EntryRecord::Message { body, .. } = &entry {
-                    walk.uses(body);
+                if let EntryRecord::Message { body, .. } = &entry
+                    && !self.has_message(body, walk)?
+                {
+                    walk.orphan(Space::Entries, key);
+                    continue;
                 }
                 let number = second_number(&key).unwrap_or_default();
                 stored.entries.push((number, value.to_vec()));
@@ -238,12 +278,6 @@ impl Walk {
     fn orphan(&mut self, space: Space, key: Slice) {
         self.tally.orphans += 1;
         self.orphans.over.push(Item { space, key, value: None });
-    }
-
-    fn uses(&mut self, body: &Body<'_>) {
-        if let Body::Shared(id) = body {
-            self.bodies.insert(*id);
-        }
     }
 
     fn report(&mut self, progress: &mut impl FnMut(Progress)) {

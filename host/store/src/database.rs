@@ -37,7 +37,7 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens the store in `path`, or makes it.
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open_or_create(path: &Path) -> Result<Self, OpenError> {
         let is_new = match fs::read_dir(path) {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) if error.kind() == ErrorKind::NotFound => true,
@@ -46,6 +46,11 @@ impl Database {
         if is_new {
             create(path)?;
         }
+        Self::open(path)
+    }
+
+    /// Opens the store in `path`.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         check_files(path)?;
         journal::check(path)?;
         let database = open_guarded(path)?;

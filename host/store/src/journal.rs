@@ -83,9 +83,11 @@ pub(crate) fn end(bytes: &[u8]) -> End {
                 return if has_trailer(rest) { End::Damaged(at) } else { End::Whole };
             }
             Commit::Unreadable(behind) => {
-                let behind = rest.get(behind..).unwrap_or_default();
-                return if behind.iter().all(|&byte| byte == 0) {
+                let unread = rest.get(behind..).unwrap_or_default();
+                return if unread.iter().all(|&byte| byte == 0) {
                     End::Whole
+                } else if behind == 0 && has_lost_its_begin(rest, at) {
+                    End::Torn(at)
                 } else {
                     End::Damaged(at)
                 };
@@ -188,10 +190,23 @@ fn has_trailer(bytes: &[u8]) -> bool {
 
 /// Whether a page of the file has nothing of this commit, which begins at byte `at`.
 fn has_lost_page(commit: &[u8], at: usize) -> bool {
-    let to_boundary = (PAGE_BYTES - at % PAGE_BYTES).min(commit.len());
-    let (first, rest) = commit.split_at_checked(to_boundary).unwrap_or((commit, &[]));
-    let is_lost = |page: &[u8]| page.iter().all(|&byte| byte == 0);
-    is_lost(first) || rest.chunks_exact(PAGE_BYTES).any(is_lost)
+    let (_, rest) = commit.split_at_checked(to_boundary(at)).unwrap_or((commit, &[]));
+    rest.chunks_exact(PAGE_BYTES).any(|page| page.iter().all(|&byte| byte == 0))
+}
+
+/// Whether the page where the last commit begins, at byte `at` of the file, was lost, and later
+/// ones were not: zeros up to the boundary, and one trailer at most, with zeros behind it.
+fn has_lost_its_begin(rest: &[u8], at: usize) -> bool {
+    let Some((first, later)) = rest.split_at_checked(to_boundary(at)) else { return false };
+    let used = later.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let later = later.get(..used).unwrap_or_default();
+    let trailers = later.windows(MAGIC.len()).filter(|window| *window == MAGIC).count();
+    first.iter().all(|&byte| byte == 0) && trailers <= usize::from(later.ends_with(MAGIC))
+}
+
+/// Bytes from a place in the file to the next page.
+const fn to_boundary(at: usize) -> usize {
+    PAGE_BYTES - at % PAGE_BYTES
 }
 
 #[cfg(test)]
@@ -261,6 +276,9 @@ mod tests {
         let mut bytes = [first.clone(), whole(&[7; 20_000])].concat();
         bytes[8192..12_288].fill(0);
         assert_eq!(end(&bytes), End::Torn(first.len()));
+        let mut bytes = [first.clone(), whole(&[7; 20_000]), vec![0; 9000]].concat();
+        bytes[first.len()..4096].fill(0);
+        assert_eq!(end(&bytes), End::Torn(first.len()), "the page where it begins");
         let mut bytes = [first.clone(), whole(&[7; 20_000])].concat();
         bytes[9000] = 0;
         assert_eq!(end(&bytes), End::Damaged(first.len()));

@@ -83,10 +83,11 @@ impl Store {
     /// # Errors
     /// [`OpenError`]; then nothing in `path` was changed.
     pub fn open(path: &Path, durability: Durability) -> Result<(Self, Contents), OpenError> {
-        let database = Database::open(path)?;
+        let database = Database::open_or_create(path)?;
         let contents = Contents::new(path, &database)?;
         let shared = Arc::new(Shared::default());
-        let writer = Writer::new(path, database, durability, Arc::clone(&shared));
+        let known = contents.last_numbers();
+        let writer = Writer::new(path, database, durability, known, Arc::clone(&shared));
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run())

@@ -86,6 +86,7 @@ impl Shared {
                 let over = Changes { over: changes.over, ..Changes::default() };
                 waiting.bytes += over.bytes();
                 waiting.groups.push(Group { changes: over, done: None });
+                self.wake(&mut waiting);
             }
             return Err(refusal);
         }
@@ -170,6 +171,8 @@ pub(crate) struct Writer {
     /// entries than the store itself.
     backlog: BTreeMap<(Space, Slice), Option<Slice>>,
     failing: Option<Failing>,
+    unknown: Option<Unknown>,
+    known: LastNumbers,
 }
 
 struct Failing {
@@ -177,18 +180,80 @@ struct Failing {
     pause: Duration,
 }
 
+/// The highest numbers that the store ever had. What is over with a higher one was never stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastNumbers {
+    pub(crate) session: u64,
+    pub(crate) body: u64,
+}
+
+impl LastNumbers {
+    fn note(&mut self, item: &Item) {
+        let Some(number) = key::first_number(&item.key).filter(|_| item.value.is_some()) else {
+            return;
+        };
+        match item.space {
+            Space::Sessions => self.session = self.session.max(number),
+            Space::Bodies => self.body = self.body.max(number),
+            _ => {}
+        }
+    }
+
+    /// Whether the store may have what an item is about.
+    fn may_have(&self, item: &Item) -> bool {
+        let number = key::first_number(&item.key).unwrap_or_default();
+        match item.space {
+            Space::Sessions | Space::Subscriptions | Space::Entries | Space::Received => {
+                number <= self.session
+            }
+            Space::Bodies => number <= self.body,
+            Space::Meta | Space::Retained | Space::Devices => true,
+        }
+    }
+}
+
+/// A commit of which it is not known whether it is on the disk.
+struct Unknown {
+    number: u64,
+    /// What was new in it, and was refused.
+    refused: Vec<Item>,
+}
+
+/// Whoever waits is told when the thread ends, however it does.
+struct EndsForAll<'a>(&'a Shared);
+
+impl Drop for EndsForAll<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        let groups = std::mem::take(&mut self.0.waiting.lock().groups);
+        // Their senders are dropped with them, which says that the store is closed.
+        drop(groups);
+    }
+}
+
 impl Writer {
     pub(crate) fn new(
         path: &Path,
         database: Database,
         durability: Durability,
+        known: LastNumbers,
         shared: Arc<Shared>,
     ) -> Self {
-        let (path, database) = (path.to_owned(), Some(database));
-        Self { path, database, durability, shared, backlog: BTreeMap::new(), failing: None }
+        Self {
+            path: path.to_owned(),
+            database: Some(database),
+            durability,
+            shared,
+            backlog: BTreeMap::new(),
+            failing: None,
+            unknown: None,
+            known,
+        }
     }
 
     pub(crate) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _ends_for_all = EndsForAll(&shared);
         loop {
             let work = self.shared.take(self.failing.as_ref().map(|failing| failing.retry_at));
             let is_over = work.is_closed && work.groups.is_empty();
@@ -228,21 +293,27 @@ impl Writer {
         if work.groups.is_empty() && bodies.is_empty() {
             return;
         }
-        if self.commit(items.chain(&bodies)) {
+        let items: Vec<&Item> = items.chain(&bodies).collect();
+        if self.commit(&items) {
             for done in work.groups.into_iter().filter_map(|group| group.done) {
                 // Whoever asked may be gone.
                 let _gone = done.send(Ok(()));
             }
         } else {
+            if let Some(unknown) = &mut self.unknown {
+                let new = work.groups.iter().flat_map(|group| &group.changes.new);
+                unknown.refused = new.filter(|item| item.value.is_some()).cloned().collect();
+            }
             self.refuse(work.groups, &work.bodies_over);
         }
     }
 
     /// Whether the items are stored.
-    fn commit<'a>(&mut self, items: impl Iterator<Item = &'a Item>) -> bool {
+    fn commit(&mut self, items: &[&Item]) -> bool {
         let Some(database) = &mut self.database else { return false };
         let number = database.commit_number() + 1;
-        let Err(error) = database.commit(items, self.durability) else {
+        let Err(error) = database.commit(items.iter().copied(), self.durability) else {
+            items.iter().for_each(|item| self.known.note(item));
             self.shared.commits.fetch_add(1, Ordering::Relaxed);
             return true;
         };
@@ -250,14 +321,25 @@ impl Writer {
         // The database takes nothing more; what of the commit is on the disk shows its number.
         self.database = None;
         match Database::open(&self.path) {
-            Ok(database) => {
-                let is_stored = database.commit_number() >= number;
-                self.database = Some(database);
+            Ok(mut database) => {
+                // What was read may come from memory only, so it is written once more for those
+                // who were promised that the power may go.
+                let is_stored = database.commit_number() >= number
+                    && (self.durability == Durability::Process
+                        || database.commit(items.iter().copied(), self.durability).is_ok());
                 if is_stored {
+                    items.iter().for_each(|item| self.known.note(item));
+                    self.database = Some(database);
                     return true;
+                }
+                if database.commit_number() >= number {
+                    self.unknown = Some(Unknown { number, refused: Vec::new() });
+                } else {
+                    self.database = Some(database);
                 }
             }
             Err(error) => {
+                self.unknown = Some(Unknown { number, refused: Vec::new() });
                 tracing::debug!(store = %self.path.display(), %error, "cannot be opened again");
             }
         }
@@ -274,15 +356,17 @@ impl Writer {
     /// Tells that what is new is not stored, and keeps what is over.
     fn refuse(&mut self, groups: Vec<Group>, bodies_over: &[BodyId]) {
         for Group { changes, done } in groups {
-            for Item { space, key, value } in changes.over {
-                self.backlog.insert((space, key), value);
+            for item in changes.over.into_iter().filter(|item| self.known.may_have(item)) {
+                self.backlog.insert((item.space, item.key), item.value);
             }
             if let Some(done) = done {
                 let _gone = done.send(Err(NotStored::Failing));
             }
         }
-        for Item { space, key, value } in bodies_over.iter().map(|id| body_over(*id)) {
-            self.backlog.insert((space, key), value);
+        for item in bodies_over.iter().map(|id| body_over(*id)) {
+            if self.known.may_have(&item) {
+                self.backlog.insert((item.space, item.key), item.value);
+            }
         }
     }
 
@@ -298,7 +382,7 @@ impl Writer {
         }
         if self.database.is_none() {
             match Database::open(&self.path) {
-                Ok(database) => self.database = Some(database),
+                Ok(database) => self.opened_again(database),
                 Err(error) => {
                     tracing::debug!(store = %self.path.display(), %error, "cannot be opened again");
                     return;
@@ -314,13 +398,32 @@ impl Writer {
                 value: value.clone(),
             })
             .collect();
-        if self.commit(items.iter()) {
+        if self.commit(&items.iter().collect::<Vec<_>>()) {
             self.failing = None;
             self.shared.set_failing(false);
             tracing::info!(store = %self.path.display(), "the store writes again");
         } else {
             self.backlog = backlog;
         }
+    }
+}
+
+impl Writer {
+    /// A commit that was refused and is on the disk all the same is undone there.
+    fn opened_again(&mut self, database: Database) {
+        if let Some(Unknown { number, refused }) = self.unknown.take()
+            && database.commit_number() >= number
+        {
+            for item in refused {
+                self.known.note(&item);
+                let is_undone =
+                    matches!(item.space, Space::Entries | Space::Received | Space::Bodies);
+                if is_undone {
+                    self.backlog.entry((item.space, item.key)).or_insert(None);
+                }
+            }
+        }
+        self.database = Some(database);
     }
 }
 
