@@ -165,3 +165,36 @@ impl Changes {
 fn subscription_key(id: SessionId, filter: &str) -> Slice {
     key::with_text(&id.0.get().to_be_bytes(), filter)
 }
+
+/// The highest numbers that the store ever had. What is over with a higher one was never stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastNumbers {
+    pub(crate) session: u64,
+    pub(crate) body: u64,
+}
+
+impl LastNumbers {
+    /// Notes what is stored.
+    pub(crate) fn note(&mut self, item: &Item) {
+        let Some(number) = key::first_number(&item.key).filter(|_| item.value.is_some()) else {
+            return;
+        };
+        match item.space {
+            Space::Sessions => self.session = self.session.max(number),
+            Space::Bodies => self.body = self.body.max(number),
+            _ => {}
+        }
+    }
+
+    /// Whether the store may have what an item is about.
+    pub(crate) fn may_have(&self, item: &Item) -> bool {
+        let number = key::first_number(&item.key).unwrap_or_default();
+        match item.space {
+            Space::Sessions | Space::Subscriptions | Space::Entries | Space::Received => {
+                number <= self.session
+            }
+            Space::Bodies => number <= self.body,
+            Space::Meta | Space::Retained | Space::Devices => true,
+        }
+    }
+}

@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use fjall::{Keyspace, Slice};
 use serde::de::DeserializeOwned;
 
-use crate::changes::{BodyId, Changes, Item, SessionId};
+use crate::changes::{BodyId, Changes, Item, LastNumbers, SessionId};
 use crate::database::Database;
+use crate::durability::Progress;
 use crate::error::OpenError;
 use crate::key::{Space, first_number, second_number};
 use crate::record::{
     Body, DeviceRecord, EntryRecord, RetainedRecord, SessionRecord, SubscriptionRecord,
 };
-use crate::store::Progress;
-use crate::writer::LastNumbers;
 
 /// Records between two reports of progress.
 const REPORT_EVERY: u64 = 10_000;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use fjall::{Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::changes::Item;
+use crate::durability::Durability;
 use crate::error::OpenError;
 use crate::journal;
 use crate::key::Space;
-use crate::store::Durability;
 
 /// What this version writes.
 const FORMAT: u32 = 1;

@@ -9,6 +9,7 @@
 mod changes;
 mod contents;
 mod database;
+mod durability;
 mod error;
 mod journal;
 mod key;
@@ -19,9 +20,10 @@ mod writer;
 
 pub use changes::{BodyId, Changes, SessionId};
 pub use contents::{Contents, Stored, StoredSession, Tally};
+pub use durability::{Durability, Progress, StoreCounts};
 pub use error::{NotStored, OpenError};
 pub use record::{
     Body, DeviceRecord, EntryRecord, MessageRecord, SessionRecord, SubscriptionRecord, WillRecord,
 };
 pub use salvage::{Salvaged, salvage};
-pub use store::{Durability, Progress, Store, StoreCounts, Submission};
+pub use store::{Store, Submission};

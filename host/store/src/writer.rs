@@ -13,11 +13,11 @@ use fjall::Slice;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::changes::{BodyId, Changes, Item};
+use crate::changes::{BodyId, Changes, Item, LastNumbers};
 use crate::database::{Database, beside};
+use crate::durability::{Durability, StoreCounts};
 use crate::error::NotStored;
 use crate::key::{self, Space};
-use crate::store::{Durability, StoreCounts};
 
 /// Bytes that may wait to be written; beyond it what is new is refused.
 const WAITING_BYTES_MAX: usize = 256 << 20;
@@ -178,38 +178,6 @@ pub(crate) struct Writer {
 struct Failing {
     retry_at: Instant,
     pause: Duration,
-}
-
-/// The highest numbers that the store ever had. What is over with a higher one was never stored.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LastNumbers {
-    pub(crate) session: u64,
-    pub(crate) body: u64,
-}
-
-impl LastNumbers {
-    fn note(&mut self, item: &Item) {
-        let Some(number) = key::first_number(&item.key).filter(|_| item.value.is_some()) else {
-            return;
-        };
-        match item.space {
-            Space::Sessions => self.session = self.session.max(number),
-            Space::Bodies => self.body = self.body.max(number),
-            _ => {}
-        }
-    }
-
-    /// Whether the store may have what an item is about.
-    fn may_have(&self, item: &Item) -> bool {
-        let number = key::first_number(&item.key).unwrap_or_default();
-        match item.space {
-            Space::Sessions | Space::Subscriptions | Space::Entries | Space::Received => {
-                number <= self.session
-            }
-            Space::Bodies => number <= self.body,
-            Space::Meta | Space::Retained | Space::Devices => true,
-        }
-    }
 }
 
 /// A commit of which it is not known whether it is on the disk.
