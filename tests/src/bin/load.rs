@@ -259,7 +259,7 @@ fn print_row(
 }
 
 const CONNECTS: u32 = 4_000;
-const IDLE: u32 = 2_000;
+const IDLE: u32 = 10_000;
 
 async fn connections(runs: usize) {
     type Start = fn() -> ServerProcess;
