@@ -420,19 +420,20 @@ fn subscribe(link: &mut Link, filter: &str) -> io::Result<()> {
 #[must_use]
 pub fn run(plan: Plan, data: &Path) -> Outcome {
     let address = free_address();
+    // A subscriber that comes back later than the publishers finds more than the default bound of
+    // a queue; what a bound drops is no loss of the store.
+    let config = format!(
+        "[data]\ndirectory = \"data\"\n[store]\ndurability = {:?}\n[[gateway]]\nname = \"main\"\n\
+         verification = \"open\"\n[[gateway.listener]]\naddress = \"{address}\"\n\
+         [gateway.limits]\nqueued_messages_max = 1000000\nqueued_bytes_max = \"1GiB\"\n",
+        plan.durability
+    );
+    let file = data.join("gateway.toml");
+    std::fs::write(&file, config).expect("the folder can be written");
+    let file = file.display().to_string();
     let start = || {
-        let (address, data) = (address.to_string(), data.display().to_string());
-        let arguments = [
-            "--listen",
-            &address,
-            "--verification",
-            "open",
-            "--data",
-            &data,
-            "--durability",
-            plan.durability,
-        ];
-        Process::start(&arguments).unwrap_or_else(|said| panic!("the gateway ended: {said}"))
+        Process::start(&["--config", &file])
+            .unwrap_or_else(|said| panic!("the gateway ended: {said}"))
     };
     let mut gateway = start();
     let stop = Arc::new(AtomicBool::new(false));
