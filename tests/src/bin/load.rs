@@ -258,7 +258,7 @@ fn print_row(
     );
 }
 
-const CONNECTS: u32 = 4_000;
+const CONNECTS: u32 = 40_000;
 const IDLE: u32 = 10_000;
 
 async fn connections(runs: usize) {
