@@ -76,6 +76,12 @@ pub(crate) async fn handle(
         // A text of the configuration with names put in is short.
         let _fits = properties.push(Property::ResponseInformation(text));
     }
+    if connect.authentication_method().is_some()
+        && let Some(data) = &admission.authentication_data
+    {
+        // Its length was checked.
+        let _fits = properties.push(Property::AuthenticationData(data));
+    }
     let connack = Connack {
         // 3.1 has no such flag; the byte is reserved there.
         session_present: attachment.session_present

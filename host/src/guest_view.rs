@@ -119,6 +119,7 @@ pub(crate) struct CheckedAdmission {
     pub(crate) attributes: Vec<(String, String)>,
     permissions: Option<Vec<GuestFilter>>,
     pub(crate) expires_in: Option<u32>,
+    pub(crate) authentication_data: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,16 +175,25 @@ pub(crate) fn admission(admission: Admission) -> Result<CheckedAdmission, String
     if admission.expires_in == Some(0) {
         return Err("the verifier's admission expires in 0 seconds".to_owned());
     }
+    let data_bytes = admission.authentication_data.as_ref().map_or(0, Vec::len);
+    if data_bytes > AUTHENTICATION_DATA_BYTES_MAX {
+        return Err(format!(
+            "the verifier's authentication data of {data_bytes} bytes is above {AUTHENTICATION_DATA_BYTES_MAX}"
+        ));
+    }
     Ok(CheckedAdmission {
         device_name,
         product: admission.product,
         attributes: admission.attributes,
         permissions: admission.permissions.map(permissions).transpose()?,
         expires_in: admission.expires_in,
+        authentication_data: admission.authentication_data,
     })
 }
 
 const DEVICE_PRODUCT_BYTES_MAX: usize = 64;
+/// Binary data of MQTT (§1.5.6).
+const AUTHENTICATION_DATA_BYTES_MAX: usize = 65_535;
 
 fn permissions(permissions: Vec<GuestPermission>) -> Result<Vec<GuestFilter>, String> {
     if permissions.len() > PERMISSIONS_MAX {

@@ -66,7 +66,11 @@ pub(crate) async fn handle(
             Ok(Renewed::NotYet)
         }
         Ok(Step::Admitted(admission)) => {
-            let auth = auth_packet(ReasonCode::Success, method, &[]);
+            let auth = auth_packet(
+                ReasonCode::Success,
+                method,
+                admission.authentication_data.as_deref().unwrap_or_default(),
+            );
             let auth = auth.map_err(|refusal| Close::from_refusal(&refusal))?;
             let renewed = admitted(client, admission)?;
             replies.extend(auth);
@@ -77,7 +81,7 @@ pub(crate) async fn handle(
 
 /// The admission holds from now on. It has to be for the same device: the session is its.
 fn admitted(client: &mut EstablishedClient, admission: Admission) -> Result<Renewed, Close> {
-    let Admission { device, permissions, expires_in, is_changed } = admission;
+    let Admission { device, permissions, expires_in, is_changed, .. } = admission;
     if device.name != client.device.name || device.product != client.device.product {
         let message = format!("it authenticated as another device, {}", device.name);
         return Err(Close::new(ReasonCode::NotAuthorized, message));

@@ -21,6 +21,15 @@ pub(crate) struct Admission {
     pub(crate) expires_in: Option<u32>,
     /// Whether its entry in the registry has to be stored.
     pub(crate) is_changed: bool,
+    /// The last word of an enhanced authentication.
+    pub(crate) authentication_data: Option<Vec<u8>>,
+}
+
+impl Admission {
+    /// Without end, of a device that the registry has as it is.
+    const fn for_ever(device: Arc<Device>, permissions: Permissions) -> Self {
+        Self { device, permissions, expires_in: None, is_changed: false, authentication_data: None }
+    }
 }
 
 /// What verification says about one step of a CONNECT.
@@ -76,7 +85,7 @@ fn open(gateway: &Gateway, connect: &Connect<'_>, client_id: &str) -> Admission 
         enabled: true,
         origin: Origin::AutoCreated,
     };
-    Admission { device: Arc::new(device), permissions, expires_in: None, is_changed: false }
+    Admission::for_ever(Arc::new(device), permissions)
 }
 
 /// The client identifier where it can be a device name, otherwise one that is the same each time.
@@ -107,7 +116,7 @@ fn one_party(
         ));
     }
     let permissions = gateway.permissions(device.name.as_str(), client_id, connect.user_name);
-    Ok(Admission { device, permissions, expires_in: None, is_changed: false })
+    Ok(Admission::for_ever(device, permissions))
 }
 
 fn by_verdict(
@@ -139,8 +148,13 @@ fn by_verdict(
                 .registry
                 .admit(product, admission.device_name, admission.attributes)
                 .map_err(|error| Refusal::new(ReasonCode::NotAuthorized, error.to_string()))?;
-            let expires_in = admission.expires_in;
-            Ok(Step::Admitted(Admission { device, permissions, expires_in, is_changed }))
+            Ok(Step::Admitted(Admission {
+                device,
+                permissions,
+                expires_in: admission.expires_in,
+                is_changed,
+                authentication_data: admission.authentication_data,
+            }))
         }
     }
 }

@@ -206,6 +206,28 @@ fn there_is_no_disconnect_before_connack_mqtt_3_14_0_1() {
     }
 }
 
+#[test]
+fn the_servers_last_word_of_an_authentication_comes_with_its_success_4_12() {
+    let gateway = TestGateway::verified_by("plugin:scripted").with_plugin("scripted", "").start();
+    let answer = |code: u8| {
+        let auth = Wire::new(V5, 0xf0).bytes([code, 0x0b, 0x15]).string("sum");
+        auth.bytes([0x16]).string("2!").packet()
+    };
+    let proof = hex::encode(Wire::new(V5, 0).bytes([0x16]).string("proof").packet());
+    let proof = proof.get(4..).unwrap_or_default();
+    let mut client = gateway.dial();
+    client.speak(V5);
+    client.send_hex(CONNECT_SUM);
+    client.next_hex();
+    client.send(&answer(0x18));
+    let connack = client.next_hex();
+    assert!(connack.starts_with("20") && connack.contains(proof), "{connack}");
+    // The same for an AUTH on the open connection.
+    client.send(&answer(0x19));
+    let auth = client.next_hex();
+    assert!(auth.starts_with("f0") && auth.contains(proof), "{auth}");
+}
+
 // MQTT-3.15.2-1.
 #[test]
 fn auth_has_no_flags_and_a_code_of_its_own_mqtt_3_15_1_1_mqtt_3_15_2_1() {

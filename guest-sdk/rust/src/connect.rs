@@ -146,6 +146,8 @@ pub struct Admission {
     pub expires_in: Option<u32>,
     /// Seconds for which the verdict may be reused.
     pub cache_for: Option<u32>,
+    /// The last word of an enhanced authentication, sent with CONNACK.
+    pub authentication_data: Option<Vec<u8>>,
 }
 
 impl Admission {
@@ -158,6 +160,7 @@ impl Admission {
             permissions: None,
             expires_in: None,
             cache_for: None,
+            authentication_data: None,
         }
     }
 
@@ -195,6 +198,13 @@ impl Admission {
     #[must_use]
     pub fn cache_for(mut self, seconds: u32) -> Self {
         self.cache_for = Some(seconds);
+        self
+    }
+
+    /// With the last word of an enhanced authentication, sent with CONNACK.
+    #[must_use]
+    pub fn authentication_data(mut self, data: impl Into<Vec<u8>>) -> Self {
+        self.authentication_data = Some(data.into());
         self
     }
 }

@@ -1,7 +1,7 @@
 //! A verifier that does what the password says, line by line: `name NAME`, `product PRODUCT`,
 //! `attribute NAME VALUE`, `publish FILTER`, `subscribe FILTER`, `none` (no permission at all),
 //! `expires SECONDS`, `refuse REASON`, `fail`. With an authentication method it challenges with
-//! `1+1` and wants `2`.
+//! `1+1` and wants `2`, or `2!` where it is to prove itself.
 
 use portreeve_guest::{
     Action, Admission, Connect, Error, Refusal, RefusalReason, Verdict, Verifier, export_verifier,
@@ -15,6 +15,8 @@ impl Verifier for Guest {
             return Ok(match request.authentication_data.as_deref() {
                 None => Verdict::Challenge(b"1+1".to_vec()),
                 Some(b"2") => Verdict::admit("scripted"),
+                // The client wants a proof of the server, too.
+                Some(b"2!") => Admission::new("scripted").authentication_data(*b"proof").into(),
                 Some(_) => Refusal::not_authorized("wrong sum").into(),
             });
         }

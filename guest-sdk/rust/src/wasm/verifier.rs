@@ -108,6 +108,7 @@ impl From<crate::Admission> for on_connect::Admission {
             permissions: admission.permissions.map(permissions),
             expires_in: admission.expires_in,
             cache_for: admission.cache_for,
+            authentication_data: admission.authentication_data,
         }
     }
 }

@@ -132,6 +132,7 @@ fn verdict_as_json(verdict: Verdict) -> Value {
             }),
             "expires_in": admission.expires_in,
             "cache_for": admission.cache_for,
+            "authentication_data_hex": admission.authentication_data.map(hex::encode),
         }),
         Verdict::Refuse(refusal) => json!({
             "verdict": "refuse",
