@@ -10,7 +10,7 @@ use portreeve_mqtt::{ProtocolVersion, QoS, ReasonCode};
 
 use crate::broker::Batch;
 use crate::devices::Device;
-use crate::gateway::Gateway;
+use crate::gateway::{Binding, Gateway};
 use crate::message::Message;
 use crate::permissions::Permissions;
 use crate::rate::Bucket;
@@ -90,10 +90,10 @@ impl RetainedMessages {
 /// What a message to a topic needs, looked up once.
 pub(crate) struct Way {
     pub(crate) may_publish: bool,
-    /// Index among the gateway's bindings.
-    pub(crate) binding: Option<usize>,
+    pub(crate) binding: Option<Arc<Binding>>,
     pub(crate) route: Route,
     generation: u64,
+    rules_generation: u64,
 }
 
 /// What is known of the topics that were published to. A connection that publishes nothing has no
@@ -134,15 +134,19 @@ impl EstablishedClient {
         let ways = &mut self.ways.0.get_or_insert_default().by_topic;
         if let Some(way) = ways.get(topic)
             && way.generation == topics.generation()
+            && way.rules_generation == self.gateway.rules_generation()
         {
             return Arc::clone(way);
         }
+        // Before the rules are read: what was looked up in the old ones is looked up again.
+        let rules_generation = self.gateway.rules_generation();
         let (generation, route) = topics.route(topic);
         let way = Arc::new(Way {
             may_publish: self.permissions.may_publish(topic),
             binding: self.gateway.binding(topic),
             route,
             generation,
+            rules_generation,
         });
         if ways.len() >= CACHED_TOPICS_MAX {
             ways.clear();

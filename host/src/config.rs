@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::devices::ImportedDevice;
 use ipnet::IpNet;
@@ -24,8 +24,18 @@ use reader::Section;
 pub struct Config {
     /// `[log]`.
     pub log: Log,
+    /// The file that it was read from.
+    pub path: Option<PathBuf>,
+    /// As the file was when it was read.
+    modified: Option<(SystemTime, u64)>,
     /// `[plugins] directory`.
     pub plugins: Option<PathBuf>,
+    /// `[plugins] watch`: how changes of plugins and configuration are noticed.
+    pub watch: Watch,
+    /// `[plugins] poll_interval`: how often files are looked at where nothing tells of changes.
+    pub poll_interval: Duration,
+    /// `[admin] socket`: a Unix socket, for `portreeve plugin` and its like.
+    pub admin_socket: Option<PathBuf>,
     /// `[data] directory`: where the gateway keeps what is its own.
     pub data: Option<PathBuf>,
     /// `[store] durability`; `None` where it follows from whether there is a data directory.
@@ -40,6 +50,17 @@ pub struct Config {
     pub gateways: Vec<GatewayConfig>,
     /// `[[device]]`.
     pub devices: Vec<ImportedDevice>,
+}
+
+/// How changes of files are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// The system tells of changes; files are looked at now and then all the same.
+    Notify,
+    /// Files are looked at: for network file systems, where the system tells of nothing.
+    Poll,
+    /// On SIGHUP and by command only.
+    Off,
 }
 
 /// What a restart does not take away.
@@ -66,6 +87,21 @@ pub struct ProcessLimits {
     pub retained_bytes_max: usize,
     /// Devices in the registry.
     pub devices_max: usize,
+}
+
+impl ProcessLimits {
+    fn read(&mut self, limits: &Section<'_>) {
+        limits.integer_into("connections_max", &mut self.connections_max, 1..=COUNT_MAX);
+        limits.integer_into("sessions_max", &mut self.sessions_max, 1..=COUNT_MAX);
+        limits.integer_into(
+            "retained_messages_max",
+            &mut self.retained_messages_max,
+            0..=COUNT_MAX,
+        );
+        limits.bytes_into("retained_bytes_max", &mut self.retained_bytes_max, 0..(1 << 40));
+        limits.integer_into("devices_max", &mut self.devices_max, 1..=COUNT_MAX);
+        limits.finish();
+    }
 }
 
 impl Default for ProcessLimits {
@@ -200,7 +236,12 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             log: Log { level: "info".to_owned(), format: LogFormat::Text },
+            path: None,
+            modified: None,
             plugins: None,
+            watch: Watch::Notify,
+            poll_interval: Duration::from_millis(500),
+            admin_socket: None,
             data: None,
             durability: None,
             sys_interval: Duration::from_secs(10),
@@ -218,9 +259,13 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with everything that is wrong, by line and key.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        // Before it is read: what changes meanwhile is read again.
+        let before = modified(path);
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError(vec![Problem::of_file(path, &error)]))?;
-        Self::parse(path, &text)
+        let mut config = Self::parse(path, &text)?;
+        config.modified = before;
+        Ok(config)
     }
 
     /// Parses the text of the file `path`, whose folder relative paths begin at.
@@ -229,6 +274,51 @@ impl Config {
     /// [`ConfigError`] with everything that is wrong, by line and key.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         reader::read(path, text, |root| Self::from_section(path, &root))
+    }
+
+    /// Whether the file that it was read from is another one now.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| modified(path) != self.modified)
+    }
+
+    /// The file as it is now is known.
+    pub(crate) fn note_file(&mut self) {
+        self.modified = self.path.as_ref().and_then(|path| modified(path));
+    }
+
+    /// What `other` changes that only a restart does.
+    pub(crate) fn needs_restart(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut note = |is_changed: bool, what: &str| {
+            if is_changed {
+                found.push(what.to_owned());
+            }
+        };
+        note(self.log != other.log, "[log]");
+        note(self.plugins != other.plugins || self.watch != other.watch, "[plugins]");
+        note(self.data != other.data || self.durability != other.durability, "[data] and [store]");
+        note(self.admin_socket != other.admin_socket, "[admin]");
+        note(self.limits != other.limits, "[limits]");
+        for gateway in &other.gateways {
+            match self.gateways.iter().find(|ours| ours.name == gateway.name) {
+                None => note(true, &format!("gateway {:?}", gateway.name)),
+                Some(ours) => {
+                    let of = |what: &str| format!("{what} of gateway {:?}", gateway.name);
+                    note(ours.listeners != gateway.listeners, &of("the listeners"));
+                    note(ours.limits != gateway.limits, &of("the limits"));
+                    note(ours.product != gateway.product, &of("the product"));
+                }
+            }
+        }
+        found
+    }
+
+    /// Where `portreeve plugin` and its like reach the gateway: what the configuration says, or
+    /// `admin.sock` in the data directory.
+    #[must_use]
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        let in_data = || self.data.as_ref().map(|data| data.join(ADMIN_SOCKET));
+        self.admin_socket.clone().or_else(in_data)
     }
 
     fn from_section(path: &Path, root: &Section<'_>) -> Self {
@@ -242,11 +332,21 @@ impl Config {
             config.log.format = log.choice("format", &formats).unwrap_or(config.log.format);
             log.finish();
         }
-        for (key, directory) in [("plugins", &mut config.plugins), ("data", &mut config.data)] {
-            if let Some(section) = root.table(key) {
-                *directory = section.string("directory").map(|path| folder.join(path));
-                section.finish();
-            }
+        config.path = Some(path.to_owned());
+        if let Some(plugins) = root.table("plugins") {
+            config.plugins = plugins.string("directory").map(|path| folder.join(path));
+            let ways = [("notify", Watch::Notify), ("poll", Watch::Poll), ("off", Watch::Off)];
+            config.watch = plugins.choice("watch", &ways).unwrap_or(config.watch);
+            plugins.duration_into("poll_interval", &mut config.poll_interval, MIN_INTERVAL);
+            plugins.finish();
+        }
+        if let Some(data) = root.table("data") {
+            config.data = data.string("directory").map(|path| folder.join(path));
+            data.finish();
+        }
+        if let Some(admin) = root.table("admin") {
+            config.admin_socket = admin.string("socket").map(|path| folder.join(path));
+            admin.finish();
         }
         if let Some(store) = root.table("store") {
             let modes = [
@@ -266,24 +366,7 @@ impl Config {
             shutdown.finish();
         }
         if let Some(limits) = root.table("limits") {
-            limits.integer_into(
-                "connections_max",
-                &mut config.limits.connections_max,
-                1..=COUNT_MAX,
-            );
-            limits.integer_into("sessions_max", &mut config.limits.sessions_max, 1..=COUNT_MAX);
-            limits.integer_into(
-                "retained_messages_max",
-                &mut config.limits.retained_messages_max,
-                0..=COUNT_MAX,
-            );
-            limits.bytes_into(
-                "retained_bytes_max",
-                &mut config.limits.retained_bytes_max,
-                0..(1 << 40),
-            );
-            limits.integer_into("devices_max", &mut config.limits.devices_max, 1..=COUNT_MAX);
-            limits.finish();
+            config.limits.read(&limits);
         }
         let gateways = root.tables("gateway");
         if gateways.is_empty() {
@@ -303,6 +386,14 @@ impl Config {
 
 /// The largest number that a count may be set to.
 const COUNT_MAX: u64 = 1_000_000_000;
+
+fn modified(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// The admin socket in the data directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
 
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 

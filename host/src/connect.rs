@@ -344,7 +344,8 @@ fn response_information(
     connect: &Connect<'_>,
     admission: &Admission,
 ) -> Option<String> {
-    let template = gateway.response_information.as_ref()?;
+    let rules = gateway.rules();
+    let template = rules.response_information.as_ref()?;
     let asks = |property: Property<'_>| match property {
         Property::RequestResponseInformation(1) => Some(()),
         _ => None,

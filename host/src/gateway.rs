@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portreeve_mqtt::{Limits as PacketLimits, matches};
 use portreeve_plugin::Plugin;
 use portreeve_plugin::contract::Direction;
+
+use tokio::time::Instant;
 
 use crate::broker::Broker;
 use crate::permissions::{Action, Permissions, Rule, fill_in};
@@ -21,18 +24,10 @@ use crate::session::SessionLimits;
 pub(crate) struct Gateway {
     pub(crate) name: Arc<str>,
     pub(crate) product: Arc<str>,
-    pub(crate) verification: Verification,
-    /// In the order of the configuration: the first one that matches a topic counts.
-    pub(crate) bindings: Vec<Binding>,
     pub(crate) limits: GatewayLimits,
-    /// What devices may do whose verifier gives no permissions; the first rule counts.
-    pub(crate) topic_rules: TopicRules,
-    /// Whether a payload that says it is text has to be UTF-8 (§3.3.2.3.2).
-    pub(crate) checks_payload_format: bool,
-    /// Told to clients that ask for it, with `%d`, `%c`, `%u` put in (§3.2.2.3.15).
-    pub(crate) response_information: Option<String>,
-    /// Device names that may read `$SYS/#`.
-    pub(crate) sys_readers: Vec<String>,
+    rules: ArcSwap<Rules>,
+    /// Counted up when the rules change.
+    rules_generation: AtomicU64,
     /// Connections that are open.
     pub(crate) connections: AtomicUsize,
     /// Connections by address, where their number is bounded.
@@ -41,6 +36,22 @@ pub(crate) struct Gateway {
     pub(crate) connection_rate: Option<Bucket>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) connection_ids: Arc<AtomicU64>,
+}
+
+/// What changes while the gateway runs; published whole.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) verification: Verification,
+    /// In the order of the configuration: the first one that matches a topic counts.
+    pub(crate) bindings: Vec<Arc<Binding>>,
+    /// What devices may do whose verifier gives no permissions; the first rule counts.
+    pub(crate) topic_rules: TopicRules,
+    /// Whether a payload that says it is text has to be UTF-8 (§3.3.2.3.2).
+    pub(crate) checks_payload_format: bool,
+    /// Told to clients that ask for it, with `%d`, `%c`, `%u` put in (§3.2.2.3.15).
+    pub(crate) response_information: Option<String>,
+    /// Device names that may read `$SYS/#`.
+    pub(crate) sys_readers: Vec<String>,
 }
 
 /// Rules about topics, as the configuration has them.
@@ -97,7 +108,7 @@ pub(crate) enum OnError {
 }
 
 /// Bounds of a gateway's connections.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GatewayLimits {
     /// Connections at a time, on all listeners.
     pub(crate) connections_max: usize,
@@ -132,9 +143,53 @@ pub(crate) struct GatewayLimits {
 }
 
 impl Gateway {
+    pub(crate) fn new(
+        name: Arc<str>,
+        product: Arc<str>,
+        limits: GatewayLimits,
+        rules: Rules,
+        broker: Arc<Broker>,
+        connection_ids: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            name,
+            product,
+            connections: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+            connection_rate: Bucket::new(limits.connection_rate_max, Instant::now()),
+            limits,
+            rules: ArcSwap::from_pointee(rules),
+            rules_generation: AtomicU64::new(0),
+            broker,
+            connection_ids,
+        }
+    }
+
+    /// What holds at present.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// From now on these hold.
+    pub(crate) fn publish(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+        self.rules_generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another number whenever the rules are others.
+    pub(crate) fn rules_generation(&self) -> u64 {
+        self.rules_generation.load(Ordering::Acquire)
+    }
+
+    /// Whether payloads that say they are text are looked at.
+    pub(crate) fn checks_payload_format(&self) -> bool {
+        self.rules.load().checks_payload_format
+    }
+
     /// The binding of a topic, if it has one.
-    pub(crate) fn binding(&self, topic: &str) -> Option<usize> {
-        self.bindings.iter().position(|binding| matches(&binding.filter, topic))
+    pub(crate) fn binding(&self, topic: &str) -> Option<Arc<Binding>> {
+        let rules = self.rules.load();
+        rules.bindings.iter().find(|binding| matches(&binding.filter, topic)).cloned()
     }
 
     /// A number for a connection, unique in this process.
@@ -149,7 +204,8 @@ impl Gateway {
         client_id: &str,
         user_name: Option<&str>,
     ) -> Permissions {
-        let TopicRules { rules, otherwise } = &self.topic_rules;
+        let current = self.rules.load();
+        let TopicRules { rules, otherwise } = &current.topic_rules;
         let is_for = |rule: &&TopicRule| {
             rule.devices.as_ref().is_none_or(|names| names.iter().any(|name| name == device_name))
         };
@@ -163,7 +219,7 @@ impl Gateway {
     }
 
     pub(crate) fn reads_sys(&self, device_name: &str) -> bool {
-        self.sys_readers.iter().any(|reader| reader == device_name)
+        self.rules.load().sys_readers.iter().any(|reader| reader == device_name)
     }
 }
 

@@ -78,6 +78,14 @@ impl WhoIsThis {
 }
 
 impl ConnectQuestion for WhoIsThis {
+    fn device(&self) -> &str {
+        if self.client_id.is_empty() {
+            self.user_name.as_deref().unwrap_or_default()
+        } else {
+            &self.client_id
+        }
+    }
+
     fn user_properties(&self) -> Pairs<'_> {
         self.properties.as_properties().user_properties().collect()
     }
@@ -229,6 +237,7 @@ pub(crate) fn refusal(refusal: GuestRefusal) -> Refusal {
             .as_deref()
             .filter(|_| refusal.reason == RefusalReason::UseAnotherServer)
             .map(text),
+        retry_after: None,
         is_silent: false,
     }
 }
@@ -273,6 +282,10 @@ impl WhatIsMeant {
 }
 
 impl PublishQuestion for WhatIsMeant {
+    fn device(&self) -> &str {
+        self.device.name.as_str()
+    }
+
     fn attributes(&self) -> Pairs<'_> {
         let attributes = self.device.attributes.iter();
         attributes.map(|(name, value)| (name.as_str(), value.as_str())).collect()

@@ -5,6 +5,10 @@
 
 mod server;
 
+mod admin;
+
+mod reload;
+
 mod resolve;
 mod restore;
 mod sys;
@@ -26,6 +30,8 @@ mod client;
 mod uncommitted;
 
 mod guest_view;
+
+pub mod plugin_json;
 
 pub mod plugins;
 
@@ -51,4 +57,5 @@ pub mod devices;
 
 pub mod metrics;
 
+pub use reload::Reread;
 pub use server::{Server, StartError, check, load_plugins};

@@ -1,27 +1,62 @@
-//! The plugin directory: every `NAME.wasm` in it with its manifest `NAME.toml`.
+//! Plugins as files: `NAME.wasm` with its manifest `NAME.toml`, read together and named by the
+//! digest of everything that a version is made of.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portreeve_plugin::{CodeCache, Engine, LoadError, Plugin, load_component};
+use portreeve_plugin::{
+    CodeCache, Engine, LoadError, Observer, Plugin, Role, StateSpace, Version, load_component,
+};
+use sha2::{Digest, Sha256};
 
 use crate::config::{ConfigError, PluginManifest};
 
+pub(crate) mod archive;
+pub(crate) mod scan;
+
 /// Plugins of one directory.
-const PLUGINS_MAX: usize = 256;
+pub(crate) const PLUGINS_MAX: usize = 256;
 /// Bytes of one component.
 const COMPONENT_BYTES_MAX: u64 = 256 << 20;
 /// Characters of a plugin's name.
 const NAME_BYTES_MAX: usize = 64;
 
-/// A plugin that was loaded, with what its manifest says.
+/// The files of one version, as they were read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The plugin's name.
+    pub name: String,
+    /// The component.
+    pub component: Arc<[u8]>,
+    /// The text of its manifest.
+    pub manifest_text: String,
+    /// What it says.
+    pub manifest: PluginManifest,
+    /// SHA-256 of component, manifest and settings: another one is another version.
+    pub digest: String,
+}
+
+/// A plugin that serves, with what the manifest of its live version says.
 #[derive(Debug, Clone)]
 pub struct LoadedPlugin {
     /// The plugin.
     pub plugin: Arc<Plugin>,
-    /// Its manifest.
+    /// The manifest.
     pub manifest: PluginManifest,
+    /// What it can be asked.
+    pub roles: Vec<Role>,
+}
+
+impl LoadedPlugin {
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
+
+/// What a version can be asked.
+pub(crate) fn roles(version: &Version) -> Vec<Role> {
+    Role::ALL.into_iter().filter(|role| version.is(*role)).collect()
 }
 
 /// A file of the plugin directory that cannot be used.
@@ -64,6 +99,29 @@ pub enum WhyNot {
     /// There are too many.
     #[error("there are more than {PLUGINS_MAX} plugins")]
     TooMany,
+    /// A version that was taken back is not tried again by itself.
+    #[error(
+        "this version was rolled back; replace it, or say `portreeve plugin rollback {name} --to {digest}` to have it again",
+        digest = short(.digest)
+    )]
+    Barred {
+        /// The plugin.
+        name: String,
+        /// The version.
+        digest: String,
+    },
+    /// It does not do what the plugin is used for.
+    #[error("it is no {} any more, and the plugin is used as one", .0.name())]
+    LostRole(Role),
+    /// Configuration and plugins would not fit together.
+    #[error("{0}")]
+    DoesNotFit(String),
+}
+
+/// As much of a digest as people read and write.
+#[must_use]
+pub fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 /// What a plugin directory holds.
@@ -75,16 +133,14 @@ pub struct PluginDirectory {
     pub problems: Vec<PluginProblem>,
 }
 
-/// Loads every plugin of `directory`.
-///
-/// # Errors
-/// When the directory itself cannot be read. What is wrong with single plugins stands in the
-/// result.
-pub async fn load_directory(
-    engine: &Engine,
-    directory: &Path,
-    cache: Option<&CodeCache>,
-) -> std::io::Result<PluginDirectory> {
+/// The name of the plugin in a file.
+#[must_use]
+pub fn plugin_name(path: &Path) -> String {
+    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The components of a directory, in the order of their names.
+pub(crate) fn components(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
@@ -95,26 +151,105 @@ pub async fn load_directory(
         }
     }
     paths.sort();
+    Ok(paths)
+}
+
+/// Reads the files of a plugin.
+///
+/// # Errors
+/// [`WhyNot`].
+pub fn read_source(path: &Path) -> Result<Source, WhyNot> {
+    let name = plugin_name(path);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+        return Err(WhyNot::Name);
+    }
+    let manifest_path = path.with_extension("toml");
+    let manifest_text = PluginManifest::read_text(&manifest_path)?;
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(WhyNot::NotAFile);
+    }
+    if metadata.len() > COMPONENT_BYTES_MAX {
+        return Err(WhyNot::TooLarge(metadata.len()));
+    }
+    source(&manifest_path, name, std::fs::read(path)?.into(), manifest_text)
+}
+
+/// A version of these parts; files that the manifest names stand beside `manifest_path`.
+pub(crate) fn source(
+    manifest_path: &Path,
+    name: String,
+    component: Arc<[u8]>,
+    manifest_text: String,
+) -> Result<Source, WhyNot> {
+    let manifest = PluginManifest::parse(manifest_path, &manifest_text, &name)?;
+    let mut hasher = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(bytes.len().to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(&component);
+    part(manifest_text.as_bytes());
+    // Secrets stand elsewhere: another one is another version, too.
+    for (key, value) in &manifest.plugin.settings {
+        part(key.as_bytes());
+        part(value.as_bytes());
+    }
+    let digest = hex::encode(hasher.finalize());
+    Ok(Source { name, component, manifest_text, manifest, digest })
+}
+
+/// Compiles and starts a version; `state` is that of the versions before it. Compiling takes
+/// seconds for large components, in threads that stand back.
+///
+/// # Errors
+/// [`WhyNot`].
+pub async fn start_version(
+    engine: &Engine,
+    source: &Source,
+    cache: Option<&CodeCache>,
+    state: Option<Arc<StateSpace>>,
+) -> Result<Arc<Version>, WhyNot> {
+    let (compiler, cache, component) =
+        (engine.clone(), cache.cloned(), Arc::clone(&source.component));
+    let compiled =
+        tokio::task::spawn_blocking(move || load_component(&compiler, &component, cache.as_ref()));
+    let loaded = compiled.await.map_err(|error| WhyNot::Interrupted(error.to_string()))??;
+    let manifest = source.manifest.plugin.clone();
+    let state = state.unwrap_or_else(|| Arc::new(StateSpace::new(&manifest.limits)));
+    let Source { name, digest, .. } = source;
+    Ok(Version::start_with(engine, name, digest, loaded, manifest, state).await?)
+}
+
+/// Loads every plugin of `directory`, each at the version that the directory holds.
+///
+/// # Errors
+/// When the directory itself cannot be read. What is wrong with single plugins stands in the
+/// result.
+pub async fn load_directory(
+    engine: &Engine,
+    directory: &Path,
+    cache: Option<&CodeCache>,
+    observer: &Observer,
+) -> std::io::Result<PluginDirectory> {
     let mut found = PluginDirectory::default();
-    for (index, path) in paths.into_iter().enumerate() {
+    for (index, path) in components(directory)?.into_iter().enumerate() {
         let name = plugin_name(&path);
-        let loaded = if index < PLUGINS_MAX {
-            load_plugin(engine, &path, cache).await
-        } else {
-            Err(WhyNot::TooMany)
+        let loaded = match index < PLUGINS_MAX {
+            true => load_plugin(engine, &path, cache).await,
+            false => Err(WhyNot::TooMany),
         };
         match loaded {
-            Ok(loaded) => drop(found.plugins.insert(name, loaded)),
+            Ok((version, manifest)) => {
+                let roles = roles(&version);
+                let plugin = Plugin::new(version, observer.clone());
+                drop(found.plugins.insert(name, LoadedPlugin { plugin, manifest, roles }));
+            }
             Err(why) => found.problems.push(PluginProblem { path, name, why }),
         }
     }
     Ok(found)
-}
-
-/// The name of the plugin in a file.
-#[must_use]
-pub fn plugin_name(path: &Path) -> String {
-    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Loads the plugin of one file with the manifest beside it.
@@ -125,27 +260,8 @@ pub async fn load_plugin(
     engine: &Engine,
     path: &Path,
     cache: Option<&CodeCache>,
-) -> Result<LoadedPlugin, WhyNot> {
-    let name = plugin_name(path);
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
-        return Err(WhyNot::Name);
-    }
-    let manifest = PluginManifest::read(&path.with_extension("toml"), &name)?;
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(WhyNot::NotAFile);
-    }
-    let bytes = metadata.len();
-    if bytes > COMPONENT_BYTES_MAX {
-        return Err(WhyNot::TooLarge(bytes));
-    }
-    let component = std::fs::read(path)?;
-    let (compiler, cache) = (engine.clone(), cache.cloned());
-    // Compiling takes seconds for large components.
-    let compiled =
-        tokio::task::spawn_blocking(move || load_component(&compiler, &component, cache.as_ref()));
-    let loaded = compiled.await.map_err(|error| WhyNot::Interrupted(error.to_string()))??;
-    let plugin = Plugin::start(engine, &name, loaded, manifest.plugin.clone()).await?;
-    Ok(LoadedPlugin { plugin, manifest })
+) -> Result<(Arc<Version>, PluginManifest), WhyNot> {
+    let source = read_source(path)?;
+    let version = start_version(engine, &source, cache, None).await?;
+    Ok((version, source.manifest))
 }

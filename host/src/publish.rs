@@ -55,7 +55,7 @@ pub(crate) enum Handled<'a> {
 /// A PUBLISH that may have to wait.
 pub(crate) enum Waits<'a> {
     /// The parser of this binding is asked.
-    Parser { publish: Publish<'a>, message: MessageRef<'a>, binding: usize },
+    Parser { publish: Publish<'a>, message: MessageRef<'a>, binding: Arc<Binding> },
     /// Its topic alias has to be resolved.
     Topic(Publish<'a>),
 }
@@ -190,14 +190,14 @@ fn with_topic<'a>(
         properties,
         expires_at: if properties.is_empty() { None } else { expiry(properties, now) },
     };
-    let answer = if client.gateway.checks_payload_format && !is_what_it_says(&message) {
+    let answer = if client.gateway.checks_payload_format() && !is_what_it_says(&message) {
         client.gateway.broker.metrics.payloads_not_text.add(1);
         Answer::of(ReasonCode::PayloadFormatInvalid)
     } else if !way.may_publish {
         client.gateway.broker.metrics.publishes_denied.add(1);
         tracing::debug!(device = %client.device.name, %topic, "may not publish");
         Answer::of(ReasonCode::NotAuthorized)
-    } else if let Some(binding) = way.binding {
+    } else if let Some(binding) = way.binding.clone() {
         return Ok(Handled::Waits(Waits::Parser { publish, message, binding }));
     } else {
         Answer::delivered(deliver(client, message, &way))
@@ -264,14 +264,12 @@ fn deliver_to(client: &mut EstablishedClient, message: MessageRef<'_>) -> bool {
 async fn parse(
     client: &mut EstablishedClient,
     message: &MessageRef<'_>,
-    binding: usize,
+    binding: Arc<Binding>,
     now: Instant,
     replies: &mut Vec<u8>,
 ) -> Result<Answer, Close> {
     let gateway = Arc::clone(&client.gateway);
-    let Some(binding) = gateway.bindings.get(binding) else {
-        return Ok(Answer::of(ReasonCode::UnspecifiedError));
-    };
+    let binding = &*binding;
     let device = Arc::clone(&client.device);
     let question = WhatIsMeant::new(
         Arc::clone(&gateway),

@@ -1,5 +1,7 @@
 //! Why a connection does not come about or ends, and the one place that maps it to the wire.
 
+use std::time::Duration;
+
 use portreeve_mqtt::{DecodeError, PacketType, ProtocolVersion, ReasonCode};
 use portreeve_plugin::contract::RefusalReason;
 
@@ -10,6 +12,8 @@ pub(crate) struct Refusal {
     /// For the log and, on MQTT 5, the peer.
     pub(crate) message: String,
     pub(crate) server_reference: Option<String>,
+    /// When to try again, as far as it is known.
+    pub(crate) retry_after: Option<Duration>,
     /// The peer said goodbye itself and gets no answer.
     pub(crate) is_silent: bool,
 }
@@ -20,7 +24,18 @@ impl Refusal {
     }
 
     pub(crate) fn new(reason_code: ReasonCode, message: impl Into<String>) -> Self {
-        Self { reason_code, message: message.into(), server_reference: None, is_silent: false }
+        Self {
+            reason_code,
+            message: message.into(),
+            server_reference: None,
+            retry_after: None,
+            is_silent: false,
+        }
+    }
+
+    /// With the time after which the peer may try again.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// The code for CONNACK. MQTT 3.1.1 has one for malformed credentials and one for credentials

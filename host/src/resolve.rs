@@ -3,27 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 
-use parking_lot::Mutex;
 use portreeve_plugin::Role;
 use portreeve_plugin::contract::Direction;
 use portreeve_store::Store;
-use tokio::time::Instant;
 
 use crate::broker::{Broker, PublishRates};
 use crate::config::{
     BindingConfig, Config, DirectionConfig, GatewayConfig, ListenerConfig, VerificationConfig,
 };
 use crate::devices::Registry;
-use crate::gateway::{Binding, Gateway, Verification};
+use crate::gateway::{Binding, Gateway, Rules, Verification};
 use crate::metrics::Metrics;
 use crate::plugins::LoadedPlugin;
-use crate::rate::Bucket;
 use crate::session::Sessions;
 use crate::topics::Topics;
 
-type Plugins = BTreeMap<String, LoadedPlugin>;
+pub(crate) type Plugins = BTreeMap<String, LoadedPlugin>;
 
 /// What is to be started.
 pub(crate) struct Resolved {
@@ -59,28 +56,36 @@ pub(crate) fn resolve(
     let connection_ids = Arc::new(AtomicU64::new(1));
     let mut gateways = Vec::new();
     for gateway in &config.gateways {
-        let verification = verification(gateway, plugins, &mut mistakes);
-        let bindings = bindings(gateway, plugins, &mut mistakes);
-        let Some(verification) = verification else { continue };
-        let resolved = Gateway {
-            name: gateway.name.as_str().into(),
-            product: gateway.product.as_str().into(),
-            verification,
-            bindings,
-            limits: gateway.limits.clone(),
-            topic_rules: gateway.topic_rules.clone(),
-            checks_payload_format: gateway.checks_payload_format,
-            response_information: gateway.response_information.clone(),
-            sys_readers: gateway.sys_readers.clone(),
-            connections: AtomicUsize::new(0),
-            by_address: Mutex::default(),
-            connection_rate: Bucket::new(gateway.limits.connection_rate_max, Instant::now()),
-            broker: Arc::clone(&broker),
-            connection_ids: Arc::clone(&connection_ids),
-        };
+        let Some(rules) = rules(gateway, plugins, &mut mistakes) else { continue };
+        let resolved = Gateway::new(
+            gateway.name.as_str().into(),
+            gateway.product.as_str().into(),
+            gateway.limits.clone(),
+            rules,
+            Arc::clone(&broker),
+            Arc::clone(&connection_ids),
+        );
         gateways.push((Arc::new(resolved), gateway.listeners.clone()));
     }
     if mistakes.is_empty() { Ok(Resolved { broker, gateways }) } else { Err(mistakes) }
+}
+
+/// What holds for a gateway; `None` where a mistake was noted.
+pub(crate) fn rules(
+    gateway: &GatewayConfig,
+    plugins: &Plugins,
+    mistakes: &mut Vec<String>,
+) -> Option<Rules> {
+    let verification = verification(gateway, plugins, mistakes);
+    let bindings = bindings(gateway, plugins, mistakes);
+    Some(Rules {
+        verification: verification?,
+        bindings,
+        topic_rules: gateway.topic_rules.clone(),
+        checks_payload_format: gateway.checks_payload_format,
+        response_information: gateway.response_information.clone(),
+        sys_readers: gateway.sys_readers.clone(),
+    })
 }
 
 fn verification(
@@ -128,7 +133,7 @@ fn bindings(
     gateway: &GatewayConfig,
     plugins: &Plugins,
     mistakes: &mut Vec<String>,
-) -> Vec<Binding> {
+) -> Vec<Arc<Binding>> {
     let own = plugins.values().flat_map(|loaded| &loaded.manifest.bindings);
     // The gateway's own bindings come first, so they win.
     gateway
@@ -138,7 +143,7 @@ fn bindings(
         .filter_map(|binding| {
             let of = format!("gateway {:?}, binding of {:?}", gateway.name, binding.filter);
             let loaded = with_role(&binding.plugin, &of, Role::Parser, plugins, mistakes)?;
-            Some(resolved_binding(binding, loaded))
+            Some(Arc::new(resolved_binding(binding, loaded)))
         })
         .collect()
 }
@@ -173,11 +178,8 @@ fn with_role<'a>(
         mistakes.push(format!("{of}: there is no plugin {name:?}; {there_are}"));
         return None;
     };
-    if !loaded.plugin.is(role) {
-        let (wanted, interface) = match role {
-            Role::Verifier => ("verifier", "on-connect"),
-            Role::Parser => ("parser", "on-publish"),
-        };
+    if !loaded.has(role) {
+        let (wanted, interface) = (role.name(), role.interface());
         mistakes.push(format!(
             "{of}: the plugin {name:?} is no {wanted}: it does not export portreeve:plugin/{interface}"
         ));

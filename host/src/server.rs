@@ -1,24 +1,31 @@
 //! The process: loads, fits together, listens, and comes to an orderly end.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use portreeve_mqtt::ReasonCode;
-use portreeve_plugin::{CodeCache, Engine, EngineError};
+use portreeve_plugin::{CodeCache, Engine, EngineError, Observer};
 use portreeve_store::{Contents, OpenError, Store, Tally};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{Admin, Socket};
 use crate::broker::Broker;
 use crate::config::{Config, Durability, ListenerConfig, ListenerKind};
 use crate::gateway::{Gateway, Verification};
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
-use crate::plugins::{PluginDirectory, load_directory};
+use crate::plugins::archive::Archive;
+use crate::plugins::scan::Scanner;
+use crate::plugins::{PluginDirectory, load_directory, short};
+use crate::reload::differences::Differences;
+use crate::reload::set::PluginSet;
+use crate::reload::{CONCLUDED_MAX, Command, DIFFERENCES_MAX, Reload, Reloader, Reread};
 use crate::resolve::{Resolved, resolve};
 use crate::restore::{LimitsOf, restore};
 use crate::sys;
@@ -51,6 +58,14 @@ pub enum StartError {
     /// Configuration and plugins do not fit together: every mistake.
     #[error("{}", .0.join("\n"))]
     Mistakes(Vec<String>),
+    /// The admin socket.
+    #[error("the admin socket {path} cannot be listened on: {error}; [admin] socket names another")]
+    Admin {
+        /// The socket.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -78,6 +93,7 @@ pub struct Server {
     tasks: TaskTracker,
     shutdown: CancellationToken,
     drain_timeout: Duration,
+    reloader: Reloader,
 }
 
 impl std::fmt::Debug for Server {
@@ -94,13 +110,21 @@ impl std::fmt::Debug for Server {
 pub async fn load_plugins(config: &Config) -> Result<PluginDirectory, StartError> {
     let Some(directory) = &config.plugins else { return Ok(PluginDirectory::default()) };
     let engine = Engine::new()?;
-    let cache = match &config.data {
-        None => None,
-        Some(data) => Some(CodeCache::open(&data.join("code")).map_err(StartError::Data)?),
-    };
-    load_directory(&engine, directory, cache.as_ref())
+    let cache = code_cache(config)?;
+    // Nobody looks on: nothing is called.
+    let observer = Observer { concluded: mpsc::channel(1).0, differences: mpsc::channel(1).0 };
+    load_directory(&engine, directory, cache.as_ref(), &observer)
         .await
-        .map_err(|error| StartError::Plugins { path: directory.display().to_string(), error })
+        .map_err(|error| unreadable(directory, error))
+}
+
+fn code_cache(config: &Config) -> Result<Option<CodeCache>, StartError> {
+    let open = |data: &PathBuf| CodeCache::open(&data.join("code")).map_err(StartError::Data);
+    config.data.as_ref().map(open).transpose()
+}
+
+fn unreadable(directory: &Path, error: std::io::Error) -> StartError {
+    StartError::Plugins { path: directory.display().to_string(), error }
 }
 
 /// Whether configuration and plugins fit together.
@@ -111,25 +135,72 @@ pub fn check(config: &Config, plugins: &PluginDirectory) -> Result<(), Vec<Strin
     resolve(config, &plugins.plugins, None).map(drop)
 }
 
+/// The plugins at the start, and what watches them from then on.
+async fn start_plugins(config: &Config) -> Result<Reload, StartError> {
+    let (concluded, concluded_receiver) = mpsc::channel(CONCLUDED_MAX);
+    let (differences, differences_receiver) = mpsc::channel(DIFFERENCES_MAX);
+    let observer = Observer { concluded, differences };
+    let remembered = config.data.as_ref().map(|data| data.join("plugins"));
+    let archive = Archive::open(remembered.clone()).map_err(StartError::Data)?;
+    let directory = config.plugins.clone();
+    let cache = code_cache(config)?;
+    let mut set = PluginSet::new(Engine::new()?, cache, observer, directory.clone(), archive);
+    let mut scanner = None;
+    if let Some(directory) = directory {
+        let looking = scanner.insert(Scanner::new(directory.clone()));
+        let found = looking.look(std::time::Instant::now(), true);
+        let found = found.map_err(|error| unreadable(&directory, error))?;
+        set.start(found).await;
+        for name in set.plugins().keys() {
+            looking.watch_files(name, set.files(name));
+        }
+    }
+    for (name, loaded) in set.plugins() {
+        let version = loaded.plugin.live();
+        let start_up_us = version.start_up().as_micros();
+        tracing::info!(
+            plugin = name,
+            version = short(version.digest()),
+            start_up_us,
+            "plugin loaded"
+        );
+    }
+    Ok(Reload {
+        config: config.clone(),
+        reread: None,
+        set,
+        scanner,
+        gateways: Vec::new(),
+        concluded: concluded_receiver,
+        differences: differences_receiver,
+        differing: Differences::into_directory(remembered),
+    })
+}
+
 impl Server {
     /// Starts every gateway of `config`.
     ///
     /// # Errors
     /// [`StartError`]; then nothing is listened on.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let directory = load_plugins(config).await?;
-        for problem in &directory.problems {
-            tracing::error!(plugin = problem.name, "not loaded: {problem}");
-        }
-        for (name, loaded) in &directory.plugins {
-            let start_up_us = loaded.plugin.start_up().as_micros();
-            tracing::info!(plugin = name, start_up_us, "plugin loaded");
-        }
+        Self::start_with(config, None).await
+    }
+
+    /// The same with a configuration that may change: `reread` reads it again.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing is listened on.
+    pub async fn start_with(config: &Config, reread: Option<Reread>) -> Result<Self, StartError> {
+        let mut reload = start_plugins(config).await?;
+        reload.reread = reread;
         // Mistakes are reported before the store is opened, which may take a while.
-        check(config, &directory).map_err(|mistakes| with_problems(mistakes, &directory))?;
+        let checked = resolve(config, reload.set.plugins(), None);
+        checked.map_err(|mistakes| with_refused(mistakes, &reload.set))?;
+        let socket = admin_socket(config)?;
         let (store, contents) = open_store(config).await?.unzip();
-        let Resolved { broker, gateways } = resolve(config, &directory.plugins, store)
-            .map_err(|mistakes| with_problems(mistakes, &directory))?;
+        let Resolved { broker, gateways } = resolve(config, reload.set.plugins(), store)
+            .map_err(|mistakes| with_refused(mistakes, &reload.set))?;
+        reload.gateways = gateways.iter().map(|(gateway, _)| Arc::clone(gateway)).collect();
         // A start that fails ends nothing that is stored. Dropped before the broker, since it stands
         // behind it.
         let stops_store = StopsStore(broker.store.clone());
@@ -150,10 +221,16 @@ impl Server {
             }
         }
         stops_store.served();
-        Ok(Self::serve(config, broker, bound))
+        Ok(Self::serve(config, broker, bound, reload, socket))
     }
 
-    fn serve(config: &Config, broker: Arc<Broker>, bound: Vec<Listener>) -> Self {
+    fn serve(
+        config: &Config,
+        broker: Arc<Broker>,
+        bound: Vec<Listener>,
+        reload: Reload,
+        socket: Option<Socket>,
+    ) -> Self {
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
         let mut addresses = Vec::new();
@@ -167,7 +244,23 @@ impl Server {
         tasks
             .spawn(until(shutdown.clone(), sys::publish(Arc::clone(&broker), config.sys_interval)));
         tasks.spawn(until(shutdown.clone(), do_due(Arc::clone(&broker))));
-        Self { broker, addresses, tasks, shutdown, drain_timeout: config.drain_timeout }
+        let view = reload.set.view();
+        let (reloader, changes) = reload.task();
+        tasks.spawn(until(shutdown.clone(), changes));
+        if let Some(socket) = socket {
+            let reloader = reloader.clone();
+            tasks.spawn(socket.serve(Admin { reloader, view, shutdown: shutdown.clone() }));
+        }
+        let drain_timeout = config.drain_timeout;
+        Self { broker, addresses, tasks, shutdown, drain_timeout, reloader }
+    }
+
+    /// Looks at configuration and plugins again, as SIGHUP asks for. Gives a summary.
+    ///
+    /// # Errors
+    /// What was refused.
+    pub async fn reload(&self, by: &str) -> Result<String, String> {
+        self.reloader.order(Command::Reload, by.to_owned()).await
     }
 
     /// Where each gateway listens, with the ports that were chosen for port 0.
@@ -316,9 +409,17 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// A mistake often comes from a plugin that could not be loaded.
-fn with_problems(mut mistakes: Vec<String>, directory: &PluginDirectory) -> StartError {
-    mistakes.extend(directory.problems.iter().map(ToString::to_string));
+fn with_refused(mut mistakes: Vec<String>, set: &PluginSet) -> StartError {
+    mistakes.extend(set.refused().map(|(name, why)| format!("plugin {name:?}: {why}")));
     StartError::Mistakes(mistakes)
+}
+
+/// The socket of the admin API, where there is a place for it.
+fn admin_socket(config: &Config) -> Result<Option<Socket>, StartError> {
+    let Some(path) = config.admin_socket() else { return Ok(None) };
+    let bound = Socket::bind(&path);
+    let failed = |error| StartError::Admin { path: path.display().to_string(), error };
+    bound.map(Some).map_err(failed)
 }
 
 fn announce(listener: &Listener, address: SocketAddr) {
@@ -327,13 +428,14 @@ fn announce(listener: &Listener, address: SocketAddr) {
         ListenerKind::Tcp => "tcp",
         ListenerKind::WebSocket => "ws",
     };
-    let verification = match &gateway.verification {
+    let rules = gateway.rules();
+    let verification = match &rules.verification {
         Verification::Open => "open".to_owned(),
         Verification::OneParty => "one-party".to_owned(),
         Verification::Plugin(plugin) => format!("plugin:{}", plugin.name()),
     };
     tracing::info!(gateway = %gateway.name, %address, kind, verification, "listening");
-    if matches!(gateway.verification, Verification::Open) {
+    if matches!(rules.verification, Verification::Open) {
         tracing::warn!(
             gateway = %gateway.name,
             "verification is open: everybody is let in, and reaches the topics of every gateway"

@@ -4,8 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use portreeve_mqtt::{Connect, ReasonCode};
-use portreeve_plugin::Plugin;
 use portreeve_plugin::contract::Verdict;
+use portreeve_plugin::{CallError, Plugin};
 
 use crate::devices::{Admitted, Device, DeviceName, Origin};
 use crate::gateway::{Gateway, Verification};
@@ -50,13 +50,14 @@ pub(crate) async fn verify(
     client_id: &str,
     question: impl FnOnce() -> WhoIsThis,
 ) -> Result<Step, Refusal> {
+    let rules = gateway.rules();
     if connect.authentication_method().is_some()
-        && !matches!(gateway.verification, Verification::Plugin(_))
+        && !matches!(rules.verification, Verification::Plugin(_))
     {
         let message = "this gateway has no enhanced authentication";
         return Err(Refusal::new(ReasonCode::BadAuthenticationMethod, message));
     }
-    match &gateway.verification {
+    match &rules.verification {
         Verification::Open => Ok(Step::Admitted(open(gateway, connect, client_id))),
         Verification::OneParty => one_party(gateway, connect, client_id).map(Step::Admitted),
         Verification::Plugin(plugin) => {
@@ -66,7 +67,12 @@ pub(crate) async fn verify(
                 if plugin.may_log() {
                     tracing::warn!(plugin = plugin.name(), gateway = %gateway.name, %error, "no verdict");
                 }
-                Refusal::new(ReasonCode::ServerUnavailable, "the verifier gave no verdict")
+                let refusal =
+                    Refusal::new(ReasonCode::ServerUnavailable, "the verifier gave no verdict");
+                match error {
+                    CallError::Unavailable(wait) => refusal.retry_after(wait),
+                    _ => refusal,
+                }
             })?;
             by_verdict(gateway, connect, client_id, plugin, verdict)
         }

@@ -21,6 +21,7 @@ pub struct TestGateway {
     gateway: String,
     listener: String,
     sys_interval: String,
+    plugins: String,
     limits: String,
     bindings: String,
     rest: String,
@@ -36,6 +37,7 @@ impl TestGateway {
             gateway: String::new(),
             listener: String::new(),
             sys_interval: "100ms".to_owned(),
+            plugins: String::new(),
             limits: String::new(),
             bindings: String::new(),
             rest: String::new(),
@@ -105,6 +107,14 @@ impl TestGateway {
         self
     }
 
+    /// With lines of `[plugins]`.
+    #[must_use]
+    pub fn with_plugins_line(mut self, lines: &str) -> Self {
+        self.plugins.push_str(lines);
+        self.plugins.push('\n');
+        self
+    }
+
     /// With further tables.
     #[must_use]
     pub fn with(mut self, toml: &str) -> Self {
@@ -115,9 +125,9 @@ impl TestGateway {
 
     fn config(&self) -> Config {
         let Self { verification, gateway, listener, sys_interval, .. } = self;
-        let Self { limits, bindings, rest, .. } = self;
+        let Self { limits, bindings, rest, plugins, .. } = self;
         let text = format!(
-            "[plugins]\ndirectory = \".\"\n[sys]\ninterval = {sys_interval:?}\n[[gateway]]\nname = \"test\"\n\
+            "[plugins]\ndirectory = \".\"\n{plugins}[sys]\ninterval = {sys_interval:?}\n[[gateway]]\nname = \"test\"\n\
              verification = {verification:?}\n{gateway}[[gateway.listener]]\naddress = \"127.0.0.1:0\"\n\
              {listener}{bindings}[gateway.limits]\n{limits}{rest}"
         );

@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod guests;
 pub mod load;
 pub mod model;
+pub mod plugins;
 pub mod wire;
 
 pub use client::{Client, V5, V311};

@@ -21,7 +21,7 @@ use portreeve_plugin::contract::{
     Connect, Connection, Context, Device, Direction, MessageParam, Outcome, Protocol, Qos, Verdict,
 };
 use portreeve_plugin::{
-    CodeCache, ConnectQuestion, Engine, InstancePolicy, Manifest, Pairs, Plugin, PublishQuestion,
+    CodeCache, ConnectQuestion, Engine, InstancePolicy, Manifest, Pairs, PublishQuestion, Version,
     load_component,
 };
 
@@ -66,6 +66,10 @@ fn native(topic: &str, payload: &[u8]) -> Option<(String, Vec<u8>)> {
 struct Question;
 
 impl PublishQuestion for Question {
+    fn device(&self) -> &str {
+        "device-1"
+    }
+
     fn attributes(&self) -> Pairs<'_> {
         Vec::new()
     }
@@ -84,6 +88,10 @@ impl PublishQuestion for Question {
 }
 
 impl ConnectQuestion for Question {
+    fn device(&self) -> &str {
+        "device-1"
+    }
+
     fn user_properties(&self) -> Pairs<'_> {
         Vec::new()
     }
@@ -154,12 +162,12 @@ fn main() {
         drop(black_box(load_component(&engine, &parser, Some(&cache)).unwrap()));
     });
     say("load (code cache, digests checked)", cached, "");
-    let start = |bytes: &[u8], policy: InstancePolicy| -> Arc<Plugin> {
+    let start = |bytes: &[u8], policy: InstancePolicy| -> Arc<Version> {
         let loaded = load_component(&engine, bytes, Some(&cache)).unwrap();
         let mut settings = std::collections::BTreeMap::new();
         settings.insert("user.device-1".to_owned(), "demo".to_owned());
         let manifest = Manifest { instances: Some(policy), settings, ..Manifest::default() };
-        runtime.block_on(Plugin::start(&engine, "bench", loaded, manifest)).unwrap()
+        runtime.block_on(Version::start(&engine, "bench", "", loaded, manifest)).unwrap()
     };
     let started = measure(11, 100, || {
         drop(black_box(start(&parser, InstancePolicy::Fresh)));
@@ -169,9 +177,12 @@ fn main() {
     let baseline =
         measure(21, 10_000, || drop(black_box(native(black_box(TOPIC), black_box(FRAME)))));
     say("native function, same work", baseline, "");
-    let warm = start(&parser, InstancePolicy::Warm { instances: 1, calls: u32::MAX });
+    let warm = start(
+        &parser,
+        InstancePolicy::Warm { instances: 1, calls: u32::MAX, memory_bytes_mark: None },
+    );
     // Many calls for each entry into the runtime, as a connection's task makes them.
-    let ask = |plugin: &Arc<Plugin>, calls: u32| {
+    let ask = |plugin: &Arc<Version>, calls: u32| {
         runtime.block_on(async {
             for _ in 0..calls {
                 let outcome = plugin.parse(Question).await.unwrap();

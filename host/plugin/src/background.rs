@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -78,6 +78,31 @@ fn cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
+thread_local! {
+    /// Whether this is one of the threads for guests that compute for long.
+    static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How long a guest computes. In the background by the CPU time of its thread; elsewhere by the
+/// clock on the wall, which costs a tenth of that, and a guest computes there for few ticks only.
+pub(crate) enum Stopwatch {
+    Wall(Instant),
+    Cpu(Duration),
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        if IS_BACKGROUND.get() { Self::Cpu(cpu_time()) } else { Self::Wall(Instant::now()) }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        match self {
+            Self::Wall(begin) => begin.elapsed(),
+            Self::Cpu(begin) => cpu_time().saturating_sub(*begin),
+        }
+    }
+}
+
 /// The threads. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Background {
@@ -113,7 +138,10 @@ impl Background {
         let runtime = Builder::new_multi_thread()
             .thread_name("guest-computes")
             .worker_threads(threads)
-            .on_thread_start(stand_back)
+            .on_thread_start(|| {
+                IS_BACKGROUND.set(true);
+                stand_back();
+            })
             // Clocks and time-outs of guests; there is no network here.
             .enable_time()
             .build()?;
@@ -179,6 +207,12 @@ impl Background {
         Call { background: self, are_long, place }
     }
 
+    /// Runs what nobody waits for. The caller bounds how much of it there is.
+    pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.note_running();
+        drop(self.threads.handle.spawn(work));
+    }
+
     fn spawn<T: Send + 'static>(&self, call: BoxedCall<T>) -> JoinHandle<T> {
         self.threads.calls.fetch_add(1, Ordering::Relaxed);
         self.note_running();
@@ -188,14 +222,14 @@ impl Background {
 
 /// Only Linux has priorities of single threads.
 #[cfg(target_os = "linux")]
-fn stand_back() {
+pub(crate) fn stand_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::warn!(%error, "computing guests keep the priority of the gateway");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn stand_back() {}
+pub(crate) fn stand_back() {}
 
 type BoxedCall<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -254,8 +288,6 @@ mod tests {
         clippy::allow_attributes,
         reason = "a failed test says where it failed"
     )]
-
-    use std::time::Instant;
 
     use super::*;
 

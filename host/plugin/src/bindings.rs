@@ -5,6 +5,8 @@ wasmtime::component::bindgen!({
     path: "../../wit",
     world: "plugin",
     // Borrowed arguments: a message is lowered into the guest straight from the question's bytes.
+    // What two versions answer is compared.
+    additional_derives: [PartialEq],
     ownership: Borrowing { duplicate_if_necessary: true },
     exports: { default: async },
 });

@@ -34,6 +34,73 @@ pub enum CallError {
     /// The engine has no room for another instance: ours, not the guest's.
     #[error("no room for another instance: {0}")]
     Engine(String),
+    /// The plugin failed so often that it is not asked for this long.
+    #[error("the plugin fails too often and is asked again in {} ms", .0.as_millis())]
+    Unavailable(Duration),
+}
+
+/// The kinds of [`CallError`], for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// [`GuestFault::Trapped`].
+    Trap,
+    /// [`GuestFault::MemoryLimit`].
+    Memory,
+    /// [`GuestFault::OutputLimit`].
+    Output,
+    /// [`GuestFault::Exited`].
+    Exit,
+    /// [`CallError::Reported`].
+    Error,
+    /// [`CallError::DeadlineExceeded`].
+    Deadline,
+    /// [`CallError::Shape`] and [`CallError::NotExported`].
+    Shape,
+    /// [`CallError::Overloaded`].
+    Overloaded,
+    /// [`CallError::Engine`].
+    Engine,
+    /// [`CallError::Unavailable`].
+    Unavailable,
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Trap,
+        Self::Memory,
+        Self::Output,
+        Self::Exit,
+        Self::Error,
+        Self::Deadline,
+        Self::Shape,
+        Self::Overloaded,
+        Self::Engine,
+        Self::Unavailable,
+    ];
+
+    /// One word, for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Memory => "memory",
+            Self::Output => "output",
+            Self::Exit => "exit",
+            Self::Error => "error",
+            Self::Deadline => "deadline",
+            Self::Shape => "shape",
+            Self::Overloaded => "overloaded",
+            Self::Engine => "engine",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Whether it speaks against the guest, and not against how busy the gateway is.
+    #[must_use]
+    pub const fn is_the_guests(self) -> bool {
+        !matches!(self, Self::Overloaded | Self::Engine | Self::Unavailable)
+    }
 }
 
 /// What a guest did wrong.
@@ -55,20 +122,20 @@ pub enum GuestFault {
 }
 
 impl CallError {
-    /// The kind as one word, for metrics.
+    /// Its kind.
     #[must_use]
-    pub const fn kind(&self) -> &'static str {
+    pub const fn kind(&self) -> FaultKind {
         match self {
-            Self::Guest(GuestFault::Trapped(_)) => "trap",
-            Self::Guest(GuestFault::MemoryLimit(_)) => "memory",
-            Self::Guest(GuestFault::OutputLimit(_)) => "output",
-            Self::Guest(GuestFault::Exited(_)) => "exit",
-            Self::Reported(_) => "error",
-            Self::DeadlineExceeded(_) => "deadline",
-            Self::Overloaded(_) => "overloaded",
-            Self::NotExported(_) => "not-exported",
-            Self::Shape(_) => "shape",
-            Self::Engine(_) => "engine",
+            Self::Guest(GuestFault::Trapped(_)) => FaultKind::Trap,
+            Self::Guest(GuestFault::MemoryLimit(_)) => FaultKind::Memory,
+            Self::Guest(GuestFault::OutputLimit(_)) => FaultKind::Output,
+            Self::Guest(GuestFault::Exited(_)) => FaultKind::Exit,
+            Self::Reported(_) => FaultKind::Error,
+            Self::DeadlineExceeded(_) => FaultKind::Deadline,
+            Self::Shape(_) | Self::NotExported(_) => FaultKind::Shape,
+            Self::Overloaded(_) => FaultKind::Overloaded,
+            Self::Engine(_) => FaultKind::Engine,
+            Self::Unavailable(_) => FaultKind::Unavailable,
         }
     }
 

@@ -143,11 +143,14 @@ pub fn load_component(
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
         return Err(LoadError::CoreModule);
     }
-    let component = match cache {
-        Some(cache) => cache.compile(engine, bytes),
-        None => Component::from_binary(&engine.wasmtime, bytes),
-    }
-    .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+    // In threads of low priority: messages go on meanwhile.
+    let component = engine
+        .compilers
+        .install(|| match cache {
+            Some(cache) => cache.compile(engine, bytes),
+            None => Component::from_binary(&engine.wasmtime, bytes),
+        })
+        .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
     let component_type = component.component_type();
     let names = |iterator: &mut dyn Iterator<Item = &str>| -> Vec<String> {
         iterator.map(str::to_owned).collect()

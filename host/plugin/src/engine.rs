@@ -10,7 +10,7 @@ use wasmtime::{
     Strategy,
 };
 
-use crate::background::Background;
+use crate::background::{Background, stand_back};
 use crate::host_functions;
 use crate::instance::GuestState;
 use crate::limits::Limits;
@@ -78,6 +78,8 @@ pub struct Engine {
     pub(crate) linker: Arc<Linker<GuestState>>,
     pooling: bool,
     pub(crate) background: Background,
+    /// Threads that compile, and stand back.
+    pub(crate) compilers: Arc<rayon::ThreadPool>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -106,8 +108,19 @@ impl Engine {
             .map_err(|error| EngineError(format!("{error:#}")))?;
         let failed = |error: std::io::Error| EngineError(error.to_string());
         let background = Background::start().map_err(failed)?;
+        let compilers = rayon::ThreadPoolBuilder::new()
+            .thread_name(|_| "guest-compiler".to_owned())
+            .start_handler(|_| stand_back())
+            .build()
+            .map_err(|error| EngineError(error.to_string()))?;
         start_ticker(&wasmtime, background.clone()).map_err(failed)?;
-        Ok(Self { wasmtime, linker: Arc::new(linker), pooling, background })
+        Ok(Self {
+            wasmtime,
+            linker: Arc::new(linker),
+            pooling,
+            background,
+            compilers: Arc::new(compilers),
+        })
     }
 
     /// Whether instances come from a pool that was laid out at start.

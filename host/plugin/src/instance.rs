@@ -1,6 +1,7 @@
 //! One instance of a component: its store, what the host keeps for it, and its limits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::ThreadId;
 
 use wasmtime::component::{InstancePre, ResourceTable};
@@ -11,8 +12,9 @@ use crate::background::Computing;
 use crate::bindings::exports::portreeve::plugin::{on_connect, on_publish};
 use crate::call::CallError;
 use crate::engine::Engine;
+use crate::host_functions::log::{Capture, CaptureSlot};
 use crate::host_functions::stdio;
-use crate::plugin::{Role, Shared};
+use crate::version::{Role, Shared};
 
 /// A guest asked for more than its limit. The call ends here, since few guests survive it well.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,8 @@ pub(crate) struct GuestState {
     memory_bytes: usize,
     table_elements: usize,
     table: ResourceTable,
+    /// Where log lines of the call go beside the log.
+    pub(crate) capture: CaptureSlot,
     /// Made when the guest first asks for WASI: many never do.
     wasi: Option<WasiCtx>,
     /// How long the call that runs has computed.
@@ -38,8 +42,15 @@ pub(crate) struct GuestState {
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let shared = &self.shared;
-        let ctx = self.wasi.get_or_insert_with(|| stdio::wasi_context(shared));
+        let capture = &self.capture;
+        let ctx = self.wasi.get_or_insert_with(|| stdio::wasi_context(shared, capture));
         WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+impl Drop for GuestState {
+    fn drop(&mut self) {
+        self.shared.statistics.memory_bytes.fetch_sub(self.memory_bytes, Ordering::Relaxed);
     }
 }
 
@@ -69,6 +80,8 @@ impl ResourceLimiter for GuestState {
         if total > limit {
             return Err(GrowthRefused { what: "bytes of memory", desired: total, limit }.into());
         }
+        let all = &self.shared.statistics.memory_bytes;
+        all.fetch_add(total.saturating_sub(self.memory_bytes), Ordering::Relaxed);
         self.memory_bytes = total;
         Ok(true)
     }
@@ -143,6 +156,7 @@ impl Instance {
             memory_bytes: 0,
             table_elements: 0,
             table,
+            capture: CaptureSlot::default(),
             wasi: None,
             computing: Computing::Briefly,
         };
@@ -174,10 +188,16 @@ impl Instance {
     }
 
     /// Before each call: the epoch went on while the instance rested.
-    pub(crate) fn arm(&mut self) {
+    pub(crate) fn arm(&mut self, capture: Option<Capture>) {
+        self.store.data().capture.put(capture);
         self.store.set_epoch_deadline(1);
         self.store.data_mut().computing = Computing::Briefly;
         self.calls = self.calls.saturating_add(1);
+    }
+
+    /// Linear memory that it has.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes
     }
 
     /// Whether the call that it answered computed for long.

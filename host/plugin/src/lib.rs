@@ -7,6 +7,7 @@
 
 mod background;
 mod bindings;
+mod breaker;
 mod call;
 mod component;
 mod engine;
@@ -14,15 +15,23 @@ mod host_functions;
 mod instance;
 mod limits;
 mod plugin;
+mod pool;
 mod question;
+mod rollout;
+mod statistics;
+mod version;
 
-pub use call::{CallError, GuestFault};
+pub use breaker::{BreakerPolicy, BreakerState};
+pub use call::{CallError, FaultKind, GuestFault};
 pub use component::{CodeCache, LoadError, Loaded, RefusedImport, load_component};
 pub use engine::{Engine, EngineError};
 pub use host_functions::state::StateSpace;
 pub use limits::{InstancePolicy, Limits};
-pub use plugin::{Manifest, Plugin, PluginStatistics, Role};
-pub use question::{ConnectQuestion, Pairs, PublishQuestion};
+pub use plugin::{Concluded, Difference, Observer, Plugin, RolloutStatus, Traced};
+pub use question::{Answered, Asked, ConnectQuestion, Pairs, PublishQuestion};
+pub use rollout::{RolloutPolicy, Share, Stage};
+pub use statistics::{AnswerKind, StatisticsSnapshot, Tally, Times};
+pub use version::{Manifest, Role, Version};
 
 /// The records of `wit/` as they go into a guest (borrowed) and come out (owned).
 pub mod contract {

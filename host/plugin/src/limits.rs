@@ -22,6 +22,8 @@ pub struct Limits {
     pub log_line_bytes_max: usize,
     /// Bytes of all entries of the plugin's `state`.
     pub state_bytes_max: usize,
+    /// Entries of the plugin's `state`.
+    pub state_entries_max: usize,
 }
 
 impl Limits {
@@ -43,6 +45,7 @@ impl Default for Limits {
             log_lines_per_second: 100,
             log_line_bytes_max: 8 << 10,
             state_bytes_max: 1 << 20,
+            state_entries_max: 10_000,
         }
     }
 }
@@ -61,6 +64,9 @@ pub enum InstancePolicy {
         /// Calls after which an instance is replaced, so that a guest that leaks cannot grow
         /// for ever.
         calls: u32,
+        /// Linear memory beyond which an instance is replaced after its call; `None` for three
+        /// quarters of its limit.
+        memory_bytes_mark: Option<usize>,
     },
 }
 
@@ -69,6 +75,6 @@ impl InstancePolicy {
     #[must_use]
     pub fn warm_default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
-        Self::Warm { instances: cores, calls: 10_000 }
+        Self::Warm { instances: cores, calls: 10_000, memory_bytes_mark: None }
     }
 }

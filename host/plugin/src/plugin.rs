@@ -1,202 +1,228 @@
-//! A plugin: a component with its manifest, and the two things that can be asked of it.
+//! A plugin: a name under which versions come and go. Calls that run end on the version that they
+//! began with.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 
 use crate::bindings::exports::portreeve::plugin::on_connect::Verdict;
 use crate::bindings::exports::portreeve::plugin::on_publish::Outcome;
+use crate::breaker::{Breaker, BreakerState, Change};
 use crate::call::CallError;
-use crate::component::{LoadError, Loaded};
-use crate::engine::Engine;
-use crate::host_functions::log::LogLimiter;
+use crate::host_functions::log::Capture;
 use crate::host_functions::state::StateSpace;
-use crate::instance::{Instance, PreInstance};
-use crate::limits::{InstancePolicy, Limits};
-use crate::question::{Ask, ConnectQuestion, Parse, PublishQuestion, Verify};
+use crate::question::{
+    Answer, Answered, Ask, Asked, ConnectQuestion, Parse, PublishQuestion, Verify,
+};
+use crate::rollout::{Decision, Rollout, Stage, hash};
+use crate::version::{Role, Version};
 
-/// What a plugin's manifest decides; the defaults are those of a plugin without one.
-#[derive(Debug, Clone, Default)]
-pub struct Manifest {
-    /// Given to the guest through `settings`.
-    pub settings: BTreeMap<String, String>,
-    /// Its bounds.
-    pub limits: Limits,
-    /// How its instances live; `None` for the default of each role.
-    pub instances: Option<InstancePolicy>,
-}
-
-/// What a plugin can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Who is this?
-    Verifier,
-    /// What does this mean?
-    Parser,
-}
-
-impl Role {
-    /// The interface that it exports.
-    const fn interface(self) -> &'static str {
-        match self {
-            Self::Verifier => "on-connect",
-            Self::Parser => "on-publish",
-        }
-    }
-}
-
-/// What all instances of a plugin share.
+/// What a plugin serves.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) name: String,
-    pub(crate) settings: BTreeMap<String, String>,
-    pub(crate) limits: Limits,
-    pub(crate) log: LogLimiter,
-    pub(crate) state: Arc<StateSpace>,
+struct Versions {
+    live: Arc<Version>,
+    rollout: Option<Arc<Rollout>>,
 }
 
-/// Counts since the plugin was loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PluginStatistics {
-    /// Calls that were begun.
-    pub calls: u64,
-    /// Calls that gave no answer.
-    pub faults: u64,
-    /// Instances that were started.
-    pub instance_starts: u64,
-    /// Log lines that were dropped.
-    pub log_lines_dropped: u64,
+/// Where a plugin tells what happens by itself.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    /// Rollouts that came to an end.
+    pub concluded: mpsc::Sender<Concluded>,
+    /// Answers of a shadow that differ; those that find no room are counted and dropped.
+    pub differences: mpsc::Sender<Difference>,
 }
 
-/// A loaded plugin. Calls go to instances that its policy provides.
+/// A rollout that came to an end by itself.
+#[derive(Debug)]
+pub struct Concluded {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// The new version.
+    pub candidate: Arc<Version>,
+    /// Why it was taken back; `None` when it was promoted.
+    pub rolled_back: Option<String>,
+}
+
+/// Two versions answer differently.
+#[derive(Debug)]
+pub struct Difference {
+    /// The plugin's name.
+    pub plugin: String,
+    /// What was asked.
+    pub asked: Asked,
+    /// The answer of the live version, or its error.
+    pub live: Result<Answered, String>,
+    /// That of the new one.
+    pub candidate: Result<Answered, String>,
+}
+
+/// One call, for somebody who watches.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    /// When it ended.
+    pub at: SystemTime,
+    /// The version's digest.
+    pub digest: String,
+    /// What was asked.
+    pub asked: Asked,
+    /// The answer, or the error.
+    pub answer: Result<Answered, String>,
+    /// What the guest logged meanwhile, whatever the log's level.
+    pub log: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A new version on its way, as it stands.
+#[derive(Debug, Clone)]
+pub struct RolloutStatus {
+    /// The new version.
+    pub candidate: Arc<Version>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Devices that it answered.
+    pub devices: usize,
+    /// Answers that were compared.
+    pub compared: u64,
+    /// Those that differed.
+    pub differences: u64,
+    /// Questions that it was not asked, since all its instances were busy.
+    pub skipped: u64,
+}
+
+/// A plugin.
 pub struct Plugin {
-    engine: Engine,
-    pre: PreInstance,
-    shared: Arc<Shared>,
-    verifiers: Pool,
-    parsers: Pool,
-    start_up: OnceLock<Duration>,
-    /// Whether its last calls computed for long.
-    are_long: AtomicBool,
-    calls: AtomicU64,
-    faults: AtomicU64,
-    instance_starts: AtomicU64,
+    name: String,
+    versions: ArcSwap<Versions>,
+    /// Held while versions change, so that a rollout ends once.
+    changes: Mutex<()>,
+    state: Arc<StateSpace>,
+    breaker: Breaker,
+    observer: Observer,
+    is_traced: AtomicBool,
+    tracers: Mutex<Vec<mpsc::Sender<Arc<Traced>>>>,
 }
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plugin").field("name", &self.shared.name).finish_non_exhaustive()
+        f.debug_struct("Plugin").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
+/// Those who may watch one plugin at a time.
+const TRACERS_MAX: usize = 8;
+
 impl Plugin {
-    /// Makes a plugin of a checked component: starts one instance, so that exports of another
-    /// shape and a guest that fails at its start are found now.
-    ///
-    /// # Errors
-    /// [`LoadError::Start`] with what the first instance did.
-    pub async fn start(
-        engine: &Engine,
-        name: &str,
-        loaded: Loaded,
-        manifest: Manifest,
-    ) -> Result<Arc<Self>, LoadError> {
-        let Manifest { settings, limits, instances } = manifest;
-        let shared = Arc::new(Shared {
-            name: name.to_owned(),
-            settings,
-            limits,
-            log: LogLimiter::new(limits.log_lines_per_second, limits.log_line_bytes_max),
-            state: Arc::new(StateSpace::new(limits.state_bytes_max)),
-        });
-        let verifier_policy = instances.unwrap_or(InstancePolicy::Fresh);
-        let parser_policy = instances.unwrap_or_else(InstancePolicy::warm_default);
-        let plugin = Arc::new(Self {
-            engine: engine.clone(),
-            pre: loaded.pre,
-            verifiers: Pool::new(verifier_policy, &limits),
-            parsers: Pool::new(parser_policy, &limits),
-            shared,
-            start_up: OnceLock::new(),
-            are_long: AtomicBool::new(false),
-            calls: AtomicU64::new(0),
-            faults: AtomicU64::new(0),
-            instance_starts: AtomicU64::new(0),
-        });
-        let begin = Instant::now();
-        for role in [Role::Verifier, Role::Parser] {
-            if plugin.is(role) {
-                plugin.try_role(role).await.map_err(LoadError::Start)?;
-            }
-        }
-        plugin.start_up.get_or_init(|| begin.elapsed());
-        Ok(plugin)
-    }
-
-    /// Starts the first instance of a role, which rests until it is called where it may.
-    async fn try_role(self: &Arc<Self>, role: Role) -> Result<(), CallError> {
-        let deadline = self.shared.limits.deadline;
-        let plugin = Arc::clone(self);
-        let first = self.engine.background.call(&self.are_long, async move {
-            let instance = plugin.new_instance(role).await?;
-            plugin.pool(role).give_back(instance);
-            Ok(())
-        });
-        match timeout(deadline, first).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => Err(CallError::Engine(error.to_string())),
-            Err(_) => Err(CallError::DeadlineExceeded(deadline)),
-        }
-    }
-
-    /// Whether one more line about this plugin may be written to the log: what the gateway has
-    /// to say of its faults counts against the plugin's own rate.
+    /// A plugin that serves this version.
     #[must_use]
-    pub fn may_log(&self) -> bool {
-        self.shared.log.admit_line()
+    pub fn new(live: Arc<Version>, observer: Observer) -> Arc<Self> {
+        Arc::new(Self {
+            name: live.name().to_owned(),
+            state: live.state(),
+            breaker: Breaker::new(live.breaker),
+            versions: ArcSwap::from_pointee(Versions { live, rollout: None }),
+            changes: Mutex::default(),
+            observer,
+            is_traced: AtomicBool::new(false),
+            tracers: Mutex::default(),
+        })
     }
 
     /// The name of its file, without `.wasm`.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.name
     }
 
-    /// Whether it exports the role's interface.
+    /// The version that answers.
     #[must_use]
-    pub const fn is(&self, role: Role) -> bool {
-        match role {
-            Role::Verifier => self.pre.verifier.is_some(),
-            Role::Parser => self.pre.parser.is_some(),
+    pub fn live(&self) -> Arc<Version> {
+        Arc::clone(&self.versions.load().live)
+    }
+
+    /// The version that is on its way, if one is.
+    #[must_use]
+    pub fn rollout(&self) -> Option<RolloutStatus> {
+        let versions = self.versions.load();
+        let rollout = versions.rollout.as_ref()?;
+        Some(RolloutStatus {
+            candidate: Arc::clone(&rollout.candidate),
+            stage: rollout.stage,
+            devices: rollout.device_count(),
+            compared: rollout.compared.load(Ordering::Relaxed),
+            differences: rollout.differences.load(Ordering::Relaxed),
+            skipped: rollout.skipped.load(Ordering::Relaxed),
+        })
+    }
+
+    /// What its versions keep in `state`.
+    #[must_use]
+    pub fn state(&self) -> Arc<StateSpace> {
+        Arc::clone(&self.state)
+    }
+
+    /// Whether it is asked at present.
+    #[must_use]
+    pub fn breaker(&self) -> BreakerState {
+        self.breaker.state(Instant::now())
+    }
+
+    /// Whether its live version exports the role's interface.
+    #[must_use]
+    pub fn is(&self, role: Role) -> bool {
+        self.versions.load().live.is(role)
+    }
+
+    /// Whether one more line about this plugin may be written to the log.
+    #[must_use]
+    pub fn may_log(&self) -> bool {
+        self.versions.load().live.may_log()
+    }
+
+    /// From now on `version` answers. What was on its way is dropped.
+    pub fn publish(&self, version: Arc<Version>) {
+        let _changes = self.changes.lock();
+        self.state.set_limits(version.limits());
+        self.breaker.reset(version.breaker);
+        self.versions.store(Arc::new(Versions { live: version, rollout: None }));
+    }
+
+    /// Tries `candidate` beside the live version.
+    pub fn begin(&self, candidate: Arc<Version>, stage: Stage) {
+        let _changes = self.changes.lock();
+        let live = self.live();
+        let rollout = Some(Arc::new(Rollout::new(candidate, stage, &live)));
+        self.versions.store(Arc::new(Versions { live, rollout }));
+    }
+
+    /// Drops the version on its way, and returns it.
+    pub fn abort(&self) -> Option<Arc<Version>> {
+        let _changes = self.changes.lock();
+        let versions = self.versions.load_full();
+        let rollout = versions.rollout.as_ref()?;
+        let live = Arc::clone(&versions.live);
+        self.versions.store(Arc::new(Versions { live, rollout: None }));
+        Some(Arc::clone(&rollout.candidate))
+    }
+
+    /// Every call from now on, until the receiver is dropped; those that find no room are left out.
+    /// `None` where there are enough who watch.
+    #[must_use]
+    pub fn trace(&self, capacity: usize) -> Option<mpsc::Receiver<Arc<Traced>>> {
+        let mut tracers = self.tracers.lock();
+        tracers.retain(|tracer| !tracer.is_closed());
+        if tracers.len() >= TRACERS_MAX {
+            return None;
         }
-    }
-
-    /// How long its first instance took to start.
-    #[must_use]
-    pub fn start_up(&self) -> Duration {
-        self.start_up.get().copied().unwrap_or_default()
-    }
-
-    /// Its bounds.
-    #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.shared.limits
-    }
-
-    /// Counts since it was loaded.
-    #[must_use]
-    pub fn statistics(&self) -> PluginStatistics {
-        PluginStatistics {
-            calls: self.calls.load(Ordering::Relaxed),
-            faults: self.faults.load(Ordering::Relaxed),
-            instance_starts: self.instance_starts.load(Ordering::Relaxed),
-            log_lines_dropped: self.shared.log.dropped(),
-        }
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        tracers.push(sender);
+        self.is_traced.store(true, Ordering::Relaxed);
+        Some(receiver)
     }
 
     /// Asks the verifier who this is.
@@ -207,7 +233,7 @@ impl Plugin {
         self: &Arc<Self>,
         question: impl ConnectQuestion,
     ) -> Result<Verdict, CallError> {
-        self.call(Role::Verifier, Verify(question)).await
+        self.call(Verify(question)).await
     }
 
     /// Asks the parser what this message means.
@@ -218,135 +244,155 @@ impl Plugin {
         self: &Arc<Self>,
         question: impl PublishQuestion,
     ) -> Result<Outcome, CallError> {
-        self.call(Role::Parser, Parse(question)).await
+        self.call(Parse(question)).await
     }
 
-    async fn call<A: Ask>(self: &Arc<Self>, role: Role, ask: A) -> Result<A::Answer, CallError> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        let deadline = self.shared.limits.deadline;
-        let call = self.engine.background.call(&self.are_long, Arc::clone(self).ask(role, ask));
-        let result = match timeout(deadline, call).await {
-            Ok(Ok(result)) => result,
-            // A panic of a host function, in the background: ours.
-            Ok(Err(error)) => Err(CallError::Engine(error.to_string())),
-            Err(_) => Err(CallError::DeadlineExceeded(deadline)),
+    async fn call<A: Ask>(self: &Arc<Self>, ask: A) -> Result<A::Answer, CallError> {
+        let admitted = self.breaker.admit(Instant::now()).map_err(|wait| {
+            let error = CallError::Unavailable(wait);
+            self.versions.load().live.counted().note(Duration::ZERO, Err(&error));
+            error
+        })?;
+        let device = hash(&ask.device());
+        let versions = self.versions.load();
+        let is_watched = versions.rollout.is_some() || self.is_traced.load(Ordering::Relaxed);
+        let result = if is_watched {
+            let versions = arc_swap::Guard::into_inner(versions);
+            Box::pin(self.watched(versions, ask, device)).await
+        } else {
+            let live = Arc::clone(&versions.live);
+            drop(versions);
+            live.call(ask, None).await
         };
-        if result.is_err() {
-            self.faults.fetch_add(1, Ordering::Relaxed);
+        let is_fault = result.as_ref().is_err_and(|error| error.kind().is_the_guests());
+        match self.breaker.note(&admitted, is_fault, || device, Instant::now()) {
+            None => {}
+            Some(Change::Opened(time)) => {
+                let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(plugin = self.name, ms, "fails too often: not asked for a while");
+            }
+            Some(Change::Closed) => tracing::info!(plugin = self.name, "works again"),
         }
         result
     }
 
-    /// Puts a question to an instance, one that rests or a new one.
-    async fn ask<A: Ask>(self: Arc<Self>, role: Role, ask: A) -> Result<A::Answer, CallError> {
-        let pool = self.pool(role);
-        let _permit = pool.acquire().await?;
-        let mut instance = match pool.take() {
-            Some(instance) => instance,
-            None => self.new_instance(role).await?,
+    /// A call that somebody looks at: a rollout, or a trace.
+    async fn watched<A: Ask>(
+        self: &Arc<Self>,
+        versions: Arc<Versions>,
+        ask: A,
+        device: u64,
+    ) -> Result<A::Answer, CallError> {
+        let shared = ask.share();
+        let live = &versions.live;
+        let rollout = versions.rollout.as_ref().filter(|rollout| rollout.is_for(device));
+        let is_canary = |rollout: &&Arc<Rollout>| rollout.stage == Stage::Canary;
+        let Some(canary) = rollout.filter(is_canary) else {
+            let result = self.traced(live, shared.clone()).await;
+            if let Some(rollout) = rollout {
+                self.shadow(live, rollout, shared, &result);
+            }
+            return result;
         };
-        instance.arm();
-        // After an error the instance, and with it its store, is dropped here.
-        let answer = ask
-            .ask(&mut instance)
-            .await
-            .map_err(|error| CallError::from_engine(&error, self.shared.limits.output_bytes_max))?;
-        if self.are_long.load(Ordering::Relaxed) && !instance.computed_for_long() {
-            self.are_long.store(false, Ordering::Relaxed);
-        }
-        pool.give_back(instance);
-        match answer {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(text)) => Err(CallError::reported(&text)),
-            None => Err(CallError::NotExported(role.interface())),
+        let result = self.traced(&canary.candidate, shared.clone()).await;
+        self.conclude(live, canary);
+        match result {
+            // The device need not suffer from what the new version does wrong.
+            Err(CallError::Guest(_)) => self.traced(live, shared).await,
+            other => other,
         }
     }
 
-    const fn pool(&self, role: Role) -> &Pool {
-        match role {
-            Role::Verifier => &self.verifiers,
-            Role::Parser => &self.parsers,
+    async fn traced<A>(&self, version: &Arc<Version>, ask: A) -> Result<A::Answer, CallError>
+    where
+        A: Ask<Shared = A> + Clone,
+    {
+        if !self.is_traced.load(Ordering::Relaxed) {
+            return version.call(ask, None).await;
         }
+        let capture = Capture::default();
+        let begin = Instant::now();
+        let result = version.call(ask.clone(), Some(capture.clone())).await;
+        let traced = Arc::new(Traced {
+            at: SystemTime::now(),
+            digest: version.digest().to_owned(),
+            asked: A::asked(ask),
+            answer: answered(&result),
+            log: capture.take(),
+            took: begin.elapsed(),
+        });
+        let mut tracers = self.tracers.lock();
+        let is_there = |sent| !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)));
+        tracers.retain(|tracer| is_there(tracer.try_send(Arc::clone(&traced))));
+        if tracers.is_empty() {
+            self.is_traced.store(false, Ordering::Relaxed);
+        }
+        result
     }
 
-    async fn new_instance(&self, role: Role) -> Result<Instance, CallError> {
-        self.instance_starts.fetch_add(1, Ordering::Relaxed);
-        Instance::start(&self.engine, &self.pre, &self.shared, role).await
+    /// Asks the new version beside the old one, in the background, and compares.
+    fn shadow<A: Ask<Shared = A> + Clone>(
+        self: &Arc<Self>,
+        live: &Arc<Version>,
+        rollout: &Arc<Rollout>,
+        ask: A,
+        result: &Result<A::Answer, CallError>,
+    ) {
+        if !rollout.candidate.is(A::ROLE) || !rollout.candidate.has_room(A::ROLE) {
+            rollout.skipped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let expected = answered(result);
+        let (plugin, rollout, live) = (Arc::clone(self), Arc::clone(rollout), Arc::clone(live));
+        live.clone().in_background(async move {
+            let answer = answered(&rollout.candidate.call(ask.clone(), None).await);
+            let is_different = answer != expected;
+            rollout.count_compared(is_different);
+            if is_different {
+                let difference = Difference {
+                    plugin: plugin.name.clone(),
+                    asked: A::asked(ask),
+                    live: expected,
+                    candidate: answer,
+                };
+                // Samples: where many differ, some of them are enough.
+                let _is_full = plugin.observer.differences.try_send(difference);
+            }
+            plugin.conclude(&live, &rollout);
+        });
     }
-}
 
-/// Resting instances among which one of this thread is looked for.
-const LOOKED_AT_MAX: usize = 16;
-
-/// Instances that may exist at a time, and those that rest.
-struct Pool {
-    permits: Semaphore,
-    waiting: AtomicUsize,
-    waiting_calls_max: usize,
-    calls_max: u32,
-    idle: Mutex<Vec<Instance>>,
-}
-
-impl Pool {
-    fn new(policy: InstancePolicy, limits: &Limits) -> Self {
-        let (instances, calls_max) = match policy {
-            InstancePolicy::Fresh => (limits.concurrent_calls_max, 1),
-            InstancePolicy::Warm { instances, calls } => (instances.max(1), calls.max(1)),
+    /// Ends a rollout when it is time to.
+    fn conclude(self: &Arc<Self>, live: &Version, rollout: &Arc<Rollout>) {
+        let Some(decision) = rollout.decision(live) else { return };
+        let candidate = Arc::clone(&rollout.candidate);
+        {
+            let _changes = self.changes.lock();
+            let versions = self.versions.load_full();
+            let is_this = |other: &Arc<Rollout>| Arc::ptr_eq(other, rollout);
+            if !versions.rollout.as_ref().is_some_and(is_this) {
+                return;
+            }
+            let live = match decision {
+                Decision::Promote => Arc::clone(&candidate),
+                Decision::RollBack(_) => Arc::clone(&versions.live),
+            };
+            if decision == Decision::Promote {
+                self.state.set_limits(live.limits());
+                self.breaker.reset(live.breaker);
+            }
+            self.versions.store(Arc::new(Versions { live, rollout: None }));
+        }
+        let rolled_back = match decision {
+            Decision::Promote => None,
+            Decision::RollBack(why) => Some(why),
         };
-        Self {
-            permits: Semaphore::new(instances),
-            waiting: AtomicUsize::new(0),
-            waiting_calls_max: limits.waiting_calls_max,
-            calls_max,
-            idle: Mutex::new(Vec::new()),
-        }
-    }
-
-    async fn acquire(&self) -> Result<SemaphorePermit<'_>, CallError> {
-        if let Ok(permit) = self.permits.try_acquire() {
-            return Ok(permit);
-        }
-        let waiting = Waiting::new(&self.waiting);
-        if waiting.others >= self.waiting_calls_max {
-            return Err(CallError::Overloaded(waiting.others));
-        }
-        self.permits.acquire().await.map_err(|closed| CallError::Engine(closed.to_string()))
-    }
-
-    /// An instance that rests; one that this thread called last, where there is one: otherwise
-    /// the instances' memory wanders between the caches of the cores with every call.
-    fn take(&self) -> Option<Instance> {
-        let here = Some(std::thread::current().id());
-        let mut idle = self.idle.lock();
-        let last = idle.len().checked_sub(1)?;
-        let back = idle.iter().rev().take(LOOKED_AT_MAX).position(|one| one.thread == here);
-        Some(idle.swap_remove(last.saturating_sub(back.unwrap_or(0))))
-    }
-
-    /// Keeps an instance that answered, unless it has served its calls. At most as many rest as
-    /// there are permits.
-    fn give_back(&self, mut instance: Instance) {
-        instance.thread = Some(std::thread::current().id());
-        if instance.calls < self.calls_max {
-            self.idle.lock().push(instance);
-        }
+        let concluded = Concluded { plugin: Arc::clone(self), candidate, rolled_back };
+        // There is room: a plugin has one rollout at a time, and there are more places than plugins.
+        let _is_full = self.observer.concluded.try_send(concluded);
     }
 }
 
-/// Counts a waiting call for as long as it lives, also when its future is dropped.
-struct Waiting<'a> {
-    counter: &'a AtomicUsize,
-    others: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(counter: &'a AtomicUsize) -> Self {
-        Self { counter, others: counter.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(1, Ordering::Relaxed);
-    }
+fn answered<T: Answer>(result: &Result<T, CallError>) -> Result<Answered, String> {
+    result.as_ref().map(|answer| answer.clone().answered()).map_err(ToString::to_string)
 }

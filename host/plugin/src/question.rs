@@ -1,16 +1,24 @@
 //! What is asked of a guest. A question owns what it asks about, since a call that computes for
 //! long goes on in another thread than the one that asked.
 
+use std::sync::Arc;
+
 use crate::bindings::exports::portreeve::plugin::on_connect::{Connect, Verdict};
 use crate::bindings::exports::portreeve::plugin::on_publish::{Context, Outcome};
 use crate::bindings::portreeve::plugin::types::MessageParam;
 use crate::instance::{Export, Instance};
+use crate::statistics::AnswerKind;
+use crate::version::Role;
 
 /// Names and values, in order; a name may repeat.
 pub type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
 /// A question to a verifier: who is this?
 pub trait ConnectQuestion: Send + Sync + 'static {
+    /// Who asks, as far as it can be told before it is verified: the same text for the same
+    /// device. New versions are tried by device.
+    fn device(&self) -> &str;
+
     /// The user properties, kept while the guest is asked.
     fn user_properties(&self) -> Pairs<'_>;
 
@@ -20,6 +28,9 @@ pub trait ConnectQuestion: Send + Sync + 'static {
 
 /// A question to a parser: what does this message mean?
 pub trait PublishQuestion: Send + Sync + 'static {
+    /// The publisher's name.
+    fn device(&self) -> &str;
+
     /// The device's attributes, kept while the guest is asked.
     fn attributes(&self) -> Pairs<'_>;
 
@@ -33,9 +44,118 @@ pub trait PublishQuestion: Send + Sync + 'static {
     fn message<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> MessageParam<'a>;
 }
 
+impl ConnectQuestion for Arc<dyn ConnectQuestion> {
+    fn device(&self) -> &str {
+        (**self).device()
+    }
+
+    fn user_properties(&self) -> Pairs<'_> {
+        (**self).user_properties()
+    }
+
+    fn connect<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> Connect<'a> {
+        (**self).connect(user_properties)
+    }
+}
+
+impl PublishQuestion for Arc<dyn PublishQuestion> {
+    fn device(&self) -> &str {
+        (**self).device()
+    }
+
+    fn attributes(&self) -> Pairs<'_> {
+        (**self).attributes()
+    }
+
+    fn user_properties(&self) -> Pairs<'_> {
+        (**self).user_properties()
+    }
+
+    fn context<'a>(&'a self, attributes: &'a [(&'a str, &'a str)]) -> Context<'a> {
+        (**self).context(attributes)
+    }
+
+    fn message<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> MessageParam<'a> {
+        (**self).message(user_properties)
+    }
+}
+
+/// A question and what was answered, for those who look on.
+#[derive(Clone)]
+pub enum Asked {
+    /// To a verifier.
+    Connect(Arc<dyn ConnectQuestion>),
+    /// To a parser.
+    Publish(Arc<dyn PublishQuestion>),
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect(question) => f.debug_tuple("Connect").field(&question.device()).finish(),
+            Self::Publish(question) => f.debug_tuple("Publish").field(&question.device()).finish(),
+        }
+    }
+}
+
+/// What a guest answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answered {
+    /// A verifier.
+    Verdict(Verdict),
+    /// A parser.
+    Outcome(Outcome),
+}
+
+/// A verdict or an outcome.
+pub(crate) trait Answer: Clone + PartialEq + Send + Sync + 'static {
+    fn kind(&self) -> AnswerKind;
+
+    fn answered(self) -> Answered;
+}
+
+impl Answer for Verdict {
+    fn kind(&self) -> AnswerKind {
+        match self {
+            Self::Admit(_) => AnswerKind::Admit,
+            Self::Refuse(_) => AnswerKind::Refuse,
+            Self::Challenge(_) => AnswerKind::Challenge,
+        }
+    }
+
+    fn answered(self) -> Answered {
+        Answered::Verdict(self)
+    }
+}
+
+impl Answer for Outcome {
+    fn kind(&self) -> AnswerKind {
+        match self {
+            Self::Pass => AnswerKind::Pass,
+            Self::Replace(_) => AnswerKind::Replace,
+            Self::Drop => AnswerKind::Drop,
+            Self::Reject(_) => AnswerKind::Reject,
+        }
+    }
+
+    fn answered(self) -> Answered {
+        Answered::Outcome(self)
+    }
+}
+
 /// Puts a question to an instance; `None` when the instance was started for another role.
-pub(crate) trait Ask: Send + 'static {
-    type Answer: Send + 'static;
+pub(crate) trait Ask: Send + Sync + 'static {
+    type Answer: Answer;
+    /// The same question where it is asked more than once.
+    type Shared: Ask<Answer = Self::Answer, Shared = Self::Shared> + Clone;
+
+    const ROLE: Role;
+
+    fn device(&self) -> &str;
+
+    fn share(self) -> Self::Shared;
+
+    fn asked(shared: Self::Shared) -> Asked;
 
     fn ask(
         self,
@@ -44,10 +164,26 @@ pub(crate) trait Ask: Send + 'static {
 }
 
 /// Asks a verifier.
+#[derive(Clone)]
 pub(crate) struct Verify<Q>(pub(crate) Q);
 
 impl<Q: ConnectQuestion> Ask for Verify<Q> {
     type Answer = Verdict;
+    type Shared = Verify<Arc<dyn ConnectQuestion>>;
+
+    const ROLE: Role = Role::Verifier;
+
+    fn device(&self) -> &str {
+        self.0.device()
+    }
+
+    fn share(self) -> Self::Shared {
+        Verify(Arc::new(self.0))
+    }
+
+    fn asked(shared: Self::Shared) -> Asked {
+        Asked::Connect(shared.0)
+    }
 
     async fn ask(
         self,
@@ -61,10 +197,26 @@ impl<Q: ConnectQuestion> Ask for Verify<Q> {
 }
 
 /// Asks a parser.
+#[derive(Clone)]
 pub(crate) struct Parse<Q>(pub(crate) Q);
 
 impl<Q: PublishQuestion> Ask for Parse<Q> {
     type Answer = Outcome;
+    type Shared = Parse<Arc<dyn PublishQuestion>>;
+
+    const ROLE: Role = Role::Parser;
+
+    fn device(&self) -> &str {
+        self.0.device()
+    }
+
+    fn share(self) -> Self::Shared {
+        Parse(Arc::new(self.0))
+    }
+
+    fn asked(shared: Self::Shared) -> Asked {
+        Asked::Publish(shared.0)
+    }
 
     async fn ask(
         self,

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 use portreeve::config::PluginManifest;
+use portreeve::plugin_json;
 use portreeve::plugins::{load_plugin, plugin_name};
-use portreeve_plugin::{Engine, Plugin, Role, load_component};
+use portreeve_plugin::{Engine, Role, Version, load_component};
 use serde_json::{Value, json};
 
 use super::output;
 
-mod view;
+mod running;
 
 /// Work with plugins.
 #[derive(Debug, Subcommand)]
@@ -22,6 +23,20 @@ pub(crate) enum PluginCommand {
     Check(CheckPlugin),
     /// Ask a plugin once: JSON in, JSON out.
     Call(Call),
+    /// List the plugins of a running gateway.
+    List(running::List),
+    /// Show one of them: versions, counts, times.
+    Show(running::Show),
+    /// Say what happened to its versions.
+    History(running::History),
+    /// Go back to an earlier version, or stop the one on its way.
+    Rollback(running::Rollback),
+    /// Let the version on its way take its next step.
+    Promote(running::Promote),
+    /// Look at configuration and plugins again.
+    Reload(running::Reload),
+    /// Watch every call: input, output, log lines, time. Secrets are masked.
+    Trace(running::Trace),
 }
 
 impl PluginCommand {
@@ -29,6 +44,13 @@ impl PluginCommand {
         match self {
             Self::Check(check) => check.execute().await,
             Self::Call(call) => call.execute().await,
+            Self::List(list) => list.execute().await,
+            Self::Show(show) => show.execute().await,
+            Self::History(history) => history.execute().await,
+            Self::Rollback(rollback) => rollback.execute().await,
+            Self::Promote(promote) => promote.execute().await,
+            Self::Reload(reload) => reload.execute().await,
+            Self::Trace(trace) => trace.execute().await,
         }
     }
 }
@@ -73,14 +95,11 @@ async fn describe(file: &Path) -> Result<Value, String> {
     let loaded = load_component(&engine, &bytes, None).map_err(|error| error.to_string())?;
     let compile_ms = begin.elapsed().as_millis();
     let (imports, exports) = (loaded.imports.clone(), loaded.exports.clone());
-    let plugin = Plugin::start(&engine, &name, loaded, manifest.plugin)
+    let plugin = Version::start(&engine, &name, "", loaded, manifest.plugin)
         .await
         .map_err(|error| error.to_string())?;
-    let roles: Vec<&str> = [(Role::Verifier, "verifier"), (Role::Parser, "parser")]
-        .into_iter()
-        .filter(|(role, _)| plugin.is(*role))
-        .map(|(_, name)| name)
-        .collect();
+    let roles: Vec<&str> =
+        Role::ALL.into_iter().filter(|role| plugin.is(*role)).map(Role::name).collect();
     Ok(json!({
         "ok": true,
         "name": plugin.name(),
@@ -159,10 +178,9 @@ impl Call {
         // What the guest logs is what its author wants to see.
         super::run::log_to_stderr("warn,plugin=debug")?;
         let engine = Engine::new().map_err(|error| error.to_string())?;
-        let loaded = load_plugin(&engine, &self.file, None)
+        let (plugin, _) = load_plugin(&engine, &self.file, None)
             .await
             .map_err(|error| format!("{}: {error}", self.file.display()))?;
-        let plugin = loaded.plugin;
         let question = match (self.ask, plugin.is(Role::Verifier), plugin.is(Role::Parser)) {
             (Some(question), ..) => question,
             (None, true, false) => Question::Verify,
@@ -186,11 +204,11 @@ impl Call {
         let faulty = |error: serde_json::Error| format!("the question cannot be read: {error}");
         match question {
             Question::Verify => {
-                let connect: view::Connect = serde_json::from_str(&text).map_err(faulty)?;
+                let connect: plugin_json::Connect = serde_json::from_str(&text).map_err(faulty)?;
                 connect.ask(&plugin).await
             }
             Question::Parse => {
-                let message: view::Message = serde_json::from_str(&text).map_err(faulty)?;
+                let message: plugin_json::Message = serde_json::from_str(&text).map_err(faulty)?;
                 message.ask(&plugin).await
             }
         }

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use portreeve::Server;
 use portreeve::config::{Config, Durability, ListenerConfig, LogFormat, VerificationConfig};
+use portreeve::{Reread, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::output;
 
 /// What `run` and `check` have in common: where the configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Source {
     /// Configuration file (TOML). Without one a development gateway runs on 127.0.0.1:1883.
     #[arg(long, value_name = "FILE")]
@@ -71,17 +71,23 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) async fn execute(self) -> ExitCode {
-        let mut config = match self.source.config() {
-            Ok(config) => config,
-            Err(mistakes) => return output::fail_all(&mistakes),
-        };
-        if let Some(level) = self.log {
-            config.log.level = level;
+    /// The configuration as files and flags say it now.
+    fn config(&self) -> Result<Config, Vec<String>> {
+        let mut config = self.source.clone().config()?;
+        if let Some(level) = &self.log {
+            level.clone_into(&mut config.log.level);
         }
         if self.log_json {
             config.log.format = LogFormat::Json;
         }
+        Ok(config)
+    }
+
+    pub(crate) async fn execute(self) -> ExitCode {
+        let config = match self.config() {
+            Ok(config) => config,
+            Err(mistakes) => return output::fail_all(&mistakes),
+        };
         if let Err(error) = start_log(&config) {
             return output::fail(&error);
         }
@@ -89,11 +95,17 @@ impl Run {
             Ok(signals) => signals,
             Err(error) => return output::fail(&format!("signals cannot be received: {error}")),
         };
-        let server = match Server::start(&config).await {
+        let reread: Reread = Box::new(move || self.config());
+        let server = match Server::start_with(&config, Some(reread)).await {
             Ok(server) => server,
             Err(error) => return output::fail(&error.to_string()),
         };
-        signals.stop().await;
+        while let Told::Reload = signals.next().await {
+            match server.reload("SIGHUP").await {
+                Ok(summary) => tracing::info!("{summary}"),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
         tracing::info!("shutting down: clients are told, a second signal ends at once");
         tokio::select! {
             all = server.shutdown() => {
@@ -135,9 +147,16 @@ pub(super) fn log_to_stderr(filter: &str) -> Result<(), String> {
     start_log(&config)
 }
 
+/// What the process is told to do.
+enum Told {
+    Stop,
+    Reload,
+}
+
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -145,13 +164,19 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn stop(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hang_up.recv() => Told::Reload,
         }
+    }
+
+    async fn stop(&mut self) {
+        while let Told::Reload = self.next().await {}
     }
 }

@@ -1,10 +1,10 @@
 //! The manifest `NAME.toml` beside a plugin `NAME.wasm`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portreeve_plugin::{InstancePolicy, Limits, Manifest};
+use portreeve_plugin::{BreakerPolicy, InstancePolicy, Limits, Manifest, RolloutPolicy, Share};
 use toml::de::DeValue;
 
 use super::gateway::binding_from_section;
@@ -20,6 +20,8 @@ pub struct PluginManifest {
     pub verifies: Vec<String>,
     /// `[[binding]]`: topics of every gateway that the plugin binds itself to.
     pub bindings: Vec<BindingConfig>,
+    /// Files that its settings come from.
+    pub files: Vec<PathBuf>,
 }
 
 impl PluginManifest {
@@ -28,24 +30,44 @@ impl PluginManifest {
     /// # Errors
     /// [`ConfigError`] with everything that is wrong, by line and key.
     pub fn read(path: &Path, name: &str) -> Result<Self, ConfigError> {
+        Self::parse(path, &Self::read_text(path)?, name)
+    }
+
+    /// The text of a manifest; that of one that does not exist is empty.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where it cannot be read.
+    pub fn read_text(path: &Path) -> Result<String, ConfigError> {
         match std::fs::read_to_string(path) {
-            Ok(text) => {
-                reader::read(path, &text, |section| Self::from_section(&section, path, name))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Ok(text) => Ok(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(ConfigError(vec![Problem::of_file(path, &error)])),
         }
+    }
+
+    /// Parses the text of the manifest `path` of the plugin `name`. Files that it names are looked
+    /// for beside `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong, by line and key.
+    pub fn parse(path: &Path, text: &str, name: &str) -> Result<Self, ConfigError> {
+        reader::read(path, text, |section| Self::from_section(&section, path, name))
     }
 
     fn from_section(section: &Section<'_>, path: &Path, name: &str) -> Self {
         let mut manifest = Self::default();
         if let Some(settings) = section.table("settings") {
-            manifest.plugin.settings = read_settings(&settings, path);
+            let folder = path.parent().unwrap_or_else(|| Path::new(""));
+            (manifest.plugin.settings, manifest.files) = read_settings(&settings, folder);
         }
         if let Some(limits) = section.table("limits") {
             read_limits(&limits, &mut manifest.plugin.limits);
         }
         manifest.plugin.instances = section.table("instances").and_then(|table| instances(&table));
+        rollout(section, &mut manifest.plugin.rollout);
+        if let Some(breaker) = section.table("breaker") {
+            read_breaker(&breaker, &mut manifest.plugin.breaker);
+        }
         manifest.verifies = section.strings("verifies").unwrap_or_default();
         manifest.bindings = section
             .tables("binding")
@@ -60,15 +82,62 @@ impl PluginManifest {
 /// `[instances] policy = "warm"`.
 fn instances(section: &Section<'_>) -> Option<InstancePolicy> {
     let policy = section.choice("policy", &[("fresh", false), ("warm", true)]);
-    let InstancePolicy::Warm { mut instances, mut calls } = InstancePolicy::warm_default() else {
+    let InstancePolicy::Warm { mut instances, mut calls, .. } = InstancePolicy::warm_default()
+    else {
         return None;
     };
+    let mut memory_bytes_mark = 0_usize;
     if policy == Some(true) {
         section.integer_into("instances", &mut instances, 1..=1_000);
         section.integer_into("calls", &mut calls, 1..=1_000_000_000);
+        section.bytes_into("memory_mark", &mut memory_bytes_mark, (64 << 10)..((64 << 20) + 1));
     }
     section.finish();
-    Some(if policy? { InstancePolicy::Warm { instances, calls } } else { InstancePolicy::Fresh })
+    let memory_bytes_mark = (memory_bytes_mark > 0).then_some(memory_bytes_mark);
+    Some(match policy? {
+        true => InstancePolicy::Warm { instances, calls, memory_bytes_mark },
+        false => InstancePolicy::Fresh,
+    })
+}
+
+/// `canary = "5%"`, `shadow = "100%"`, and how far a canary goes.
+fn rollout(section: &Section<'_>, rollout: &mut RolloutPolicy) {
+    rollout.canary = share(section, "canary");
+    rollout.shadow = share(section, "shadow");
+    section.integer_into("canary_calls", &mut rollout.canary_calls, 1..=1_000_000_000);
+    section.integer_into("canary_devices", &mut rollout.canary_devices_max, 1..=1_000_000);
+}
+
+/// `"5%"` or `"0.5%"`.
+fn share(section: &Section<'_>, key: &'static str) -> Option<Share> {
+    let text = section.string(key)?;
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match percent.filter(|percent| (0.000_1..=100.0).contains(percent)) {
+        Some(percent) => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "1 to 1,000,000, as was checked"
+            )]
+            let parts = (percent * 10_000.0).round() as u32;
+            Some(Share::parts_per_million(parts))
+        }
+        None => {
+            let what = format!("{text:?} is no share from 0.0001% to 100%");
+            section.problem(key, what, "write \"5%\"");
+            None
+        }
+    }
+}
+
+/// `[breaker] faults = 20`.
+fn read_breaker(section: &Section<'_>, breaker: &mut BreakerPolicy) {
+    section.integer_into("faults", &mut breaker.faults, 0..=1_000_000);
+    section.integer_into("percent", &mut breaker.percent, 1..=100);
+    section.integer_into("devices", &mut breaker.devices, 1..=1_000);
+    section.duration_into("open", &mut breaker.open, Duration::from_millis(1));
+    section.duration_into("open_max", &mut breaker.open_max, Duration::from_millis(1));
+    section.finish();
 }
 
 fn read_limits(section: &Section<'_>, limits: &mut Limits) {
@@ -80,26 +149,27 @@ fn read_limits(section: &Section<'_>, limits: &mut Limits) {
     section.bytes_into("output", &mut limits.output_bytes_max, 1024..(1 << 30));
     section.integer_into("log_lines_per_second", &mut limits.log_lines_per_second, 0..=1_000_000);
     section.bytes_into("state", &mut limits.state_bytes_max, 0..((64 << 20) + 1));
+    section.integer_into("state_entries", &mut limits.state_entries_max, 0..=1_000_000);
     section.finish();
 }
 
 /// Settings are texts; a table `{ env = "NAME" }` or `{ file = "PATH" }` is a secret that stands
 /// elsewhere; anything else becomes JSON.
-fn read_settings(section: &Section<'_>, path: &Path) -> BTreeMap<String, String> {
-    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+fn read_settings(section: &Section<'_>, folder: &Path) -> (BTreeMap<String, String>, Vec<PathBuf>) {
     let mut settings = BTreeMap::new();
+    let mut files = Vec::new();
     for (key, value) in section.entries() {
-        match setting(value, folder) {
+        match setting(value, folder, &mut files) {
             Ok(text) => drop(settings.insert(key.to_owned(), text)),
             Err(error) => {
                 section.problem(key, error, "write { env = \"NAME\" } or { file = \"PATH\" }")
             }
         }
     }
-    settings
+    (settings, files)
 }
 
-fn setting(value: &DeValue<'_>, folder: &Path) -> Result<String, String> {
+fn setting(value: &DeValue<'_>, folder: &Path, files: &mut Vec<PathBuf>) -> Result<String, String> {
     if let Some(text) = value.as_str() {
         return Ok(text.to_owned());
     }
@@ -114,6 +184,7 @@ fn setting(value: &DeValue<'_>, folder: &Path) -> Result<String, String> {
                     .map_err(|_| format!("the environment variable {source} is not set"));
             }
             "file" => {
+                files.push(folder.join(source));
                 let text = std::fs::read_to_string(folder.join(source))
                     .map_err(|error| format!("the file {source} cannot be read: {error}"))?;
                 return Ok(text.trim_end_matches(['\r', '\n']).to_owned());

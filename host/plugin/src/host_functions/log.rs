@@ -1,5 +1,6 @@
 //! `log`: a guest's lines in the gateway's log, under the plugin's name, at a bounded rate.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use tracing::{Level, enabled, event};
 
 use crate::bindings::portreeve::plugin::log::{Host, Level as GuestLevel};
 use crate::instance::GuestState;
+use crate::version::Shared;
 
 /// A bucket of lines for each plugin: filled at the rate of the limit, at most one second full.
 #[derive(Debug)]
@@ -77,8 +79,59 @@ impl LogLimiter {
     }
 }
 
-/// Writes a line of `plugin` if its limit allows.
-pub(crate) fn write_line(plugin: &str, limiter: &LogLimiter, level: GuestLevel, line: &str) {
+/// Lines that one call may leave in its trace.
+const CAPTURED_LINES_MAX: usize = 100;
+
+/// What a guest logs during one call that is traced.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Capture(Arc<Mutex<Vec<String>>>);
+
+impl Capture {
+    /// The lines so far.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+/// Where an instance finds the capture of the call that it answers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CaptureSlot(Arc<Mutex<Option<Capture>>>);
+
+impl CaptureSlot {
+    pub(crate) fn put(&self, capture: Option<Capture>) {
+        *self.0.lock() = capture;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_none()
+    }
+
+    fn note(&self, level: GuestLevel, line: String) {
+        if let Some(capture) = &*self.0.lock() {
+            let mut lines = capture.0.lock();
+            if lines.len() < CAPTURED_LINES_MAX {
+                lines.push(format!("{}: {line}", level_name(level)));
+            }
+        }
+    }
+}
+
+const fn level_name(level: GuestLevel) -> &'static str {
+    match level {
+        GuestLevel::Trace => "trace",
+        GuestLevel::Debug => "debug",
+        GuestLevel::Info => "info",
+        GuestLevel::Warn => "warn",
+        GuestLevel::Error => "error",
+    }
+}
+
+/// Writes a line of a plugin if its limit allows, and leaves it in the trace of the call.
+pub(crate) fn write_line(shared: &Shared, capture: &CaptureSlot, level: GuestLevel, line: &str) {
+    let (plugin, limiter) = (shared.name.as_str(), &shared.log);
+    if !capture.is_empty() {
+        capture.note(level, limiter.clip(line));
+    }
     if !is_enabled(level) {
         return;
     }
@@ -108,7 +161,7 @@ fn is_enabled(level: GuestLevel) -> bool {
 
 impl Host for GuestState {
     fn log(&mut self, level: GuestLevel, message: String, fields: Vec<(String, String)>) {
-        if !is_enabled(level) {
+        if !is_enabled(level) && self.capture.is_empty() {
             return;
         }
         let mut line = message;
@@ -118,11 +171,11 @@ impl Host for GuestState {
             line.push('=');
             line.push_str(value);
         }
-        write_line(&self.shared.name, &self.shared.log, level, &line);
+        write_line(&self.shared, &self.capture, level, &line);
     }
 
     fn enabled(&mut self, level: GuestLevel) -> bool {
-        is_enabled(level)
+        is_enabled(level) || !self.capture.is_empty()
     }
 }
 

@@ -1,12 +1,14 @@
 //! `state`: a small key-value space of one plugin, shared by its instances.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::bindings::portreeve::plugin::state::{Error, Host};
 use crate::instance::GuestState;
+use crate::limits::Limits;
 
 const KEY_BYTES_MAX: usize = 256;
 const VALUE_BYTES_MAX: usize = 64 << 10;
@@ -16,7 +18,8 @@ const ENTRY_OVERHEAD_BYTES: usize = 64;
 /// The entries of one plugin. Outlives the plugin's versions.
 #[derive(Debug)]
 pub struct StateSpace {
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
+    entries_max: AtomicUsize,
     entries: Mutex<Entries>,
 }
 
@@ -28,7 +31,7 @@ struct Entries {
     next_expiry: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     value: Vec<u8>,
     expires: Option<Instant>,
@@ -62,10 +65,38 @@ impl Entries {
 }
 
 impl StateSpace {
-    /// An empty space that holds at most `bytes_max` bytes.
+    /// An empty space with these bounds.
     #[must_use]
-    pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, entries: Mutex::default() }
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            bytes_max: AtomicUsize::new(limits.state_bytes_max),
+            entries_max: AtomicUsize::new(limits.state_entries_max),
+            entries: Mutex::default(),
+        }
+    }
+
+    /// The same entries in a space of their own, for a version that is only tried.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let entries = self.entries.lock();
+        let copied = Entries {
+            map: entries.map.clone(),
+            bytes: entries.bytes,
+            next_expiry: entries.next_expiry,
+        };
+        drop(entries);
+        let same = |bound: &AtomicUsize| AtomicUsize::new(bound.load(Ordering::Relaxed));
+        Self {
+            bytes_max: same(&self.bytes_max),
+            entries_max: same(&self.entries_max),
+            entries: Mutex::new(copied),
+        }
+    }
+
+    /// From now on these hold. Entries that do not fit any more stay until they are removed.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        self.bytes_max.store(limits.state_bytes_max, Ordering::Relaxed);
+        self.entries_max.store(limits.state_entries_max, Ordering::Relaxed);
     }
 
     fn get(&self, key: &str, now: Instant) -> Option<Vec<u8>> {
@@ -101,13 +132,22 @@ impl StateSpace {
         if entry.value.len() > VALUE_BYTES_MAX {
             return Err(Error::ValueTooLong(u32::try_from(VALUE_BYTES_MAX).unwrap_or(u32::MAX)));
         }
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        let entries_max = self.entries_max.load(Ordering::Relaxed);
+        let full = || Err(Error::Full(u64::try_from(bytes_max).unwrap_or(u64::MAX)));
+        if entries.map.len() >= entries_max && !entries.map.contains_key(&key) {
+            entries.remove_expired(now);
+            if entries.map.len() >= entries_max {
+                return full();
+            }
+        }
         let before = entries.map.get(&key).map_or(0, |old| cost(&key, &old.value));
         let wanted = cost(&key, &entry.value);
-        if entries.bytes - before + wanted > self.bytes_max {
+        if entries.bytes - before + wanted > bytes_max {
             entries.remove_expired(now);
             let before = entries.map.get(&key).map_or(0, |old| cost(&key, &old.value));
-            if entries.bytes - before + wanted > self.bytes_max {
-                return Err(Error::Full(u64::try_from(self.bytes_max).unwrap_or(u64::MAX)));
+            if entries.bytes - before + wanted > bytes_max {
+                return full();
             }
         }
         drop(entries.remove(&key));
@@ -167,6 +207,15 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{ENTRY_OVERHEAD_BYTES, Error, StateSpace};
+    use crate::limits::Limits;
+
+    fn space(bytes: usize) -> StateSpace {
+        StateSpace::new(&Limits {
+            state_bytes_max: bytes,
+            state_entries_max: 3,
+            ..Limits::default()
+        })
+    }
 
     fn key(text: &str) -> String {
         text.to_owned()
@@ -174,7 +223,7 @@ mod tests {
 
     #[test]
     fn an_entry_ends_with_its_time() {
-        let space = StateSpace::new(1000);
+        let space = space(1000);
         let now = Instant::now();
         let later = now + Duration::from_secs(5);
         space.set(key("a"), vec![1], Some(later), now).unwrap();
@@ -184,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_space_is_bounded_and_expired_entries_make_room() {
-        let space = StateSpace::new(2 * (ENTRY_OVERHEAD_BYTES + 2));
+        let space = space(2 * (ENTRY_OVERHEAD_BYTES + 2));
         let now = Instant::now();
         let soon = now + Duration::from_secs(1);
         space.set(key("a"), vec![1], Some(soon), now).unwrap();
@@ -201,11 +250,27 @@ mod tests {
 
     #[test]
     fn a_counter_counts_and_saturates() {
-        let space = StateSpace::new(1000);
+        let space = space(1000);
         let now = Instant::now();
         assert_eq!(space.increment(key("n"), 2, None, now).unwrap(), 2);
         assert_eq!(space.increment(key("n"), i64::MAX, None, now).unwrap(), i64::MAX);
         space.set(key("s"), vec![1, 2], None, now).unwrap();
         assert!(matches!(space.increment(key("s"), 1, None, now), Err(Error::NotACounter)));
+    }
+
+    #[test]
+    fn entries_are_counted_and_a_copy_is_its_own() {
+        let space = space(100_000);
+        let now = Instant::now();
+        for name in ["a", "b"] {
+            space.set(key(name), vec![], None, now).unwrap();
+        }
+        space.set(key("c"), vec![], Some(now + Duration::from_secs(1)), now).unwrap();
+        assert!(matches!(space.set(key("d"), vec![], None, now), Err(Error::Full(_))));
+        space.set(key("a"), vec![1], None, now).unwrap();
+        let copy = space.copy();
+        let later = now + Duration::from_secs(2);
+        copy.set(key("d"), vec![], None, later).unwrap();
+        assert_eq!((copy.get("a", later), space.get("d", later)), (Some(vec![1]), None));
     }
 }

@@ -12,8 +12,8 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::bindings::portreeve::plugin::log::Level;
-use crate::host_functions::log::write_line;
-use crate::plugin::Shared;
+use crate::host_functions::log::{CaptureSlot, write_line};
+use crate::version::Shared;
 
 /// Bytes that a guest may have written without ending the line.
 const PARTIAL_LINE_BYTES_MAX: usize = 8 << 10;
@@ -25,17 +25,19 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
 /// A WASI context with nothing in it but the log: no argument, no variable, no directory.
-pub(crate) fn wasi_context(shared: &Arc<Shared>) -> WasiCtx {
+pub(crate) fn wasi_context(shared: &Arc<Shared>, capture: &CaptureSlot) -> WasiCtx {
+    let stream = |level| LogStream { shared: Arc::clone(shared), capture: capture.clone(), level };
     let mut builder = WasiCtx::builder();
-    builder.stdout(LogStream { shared: Arc::clone(shared), level: Level::Info });
+    builder.stdout(stream(Level::Info));
     builder.max_random_size(RANDOM_BYTES_MAX);
-    builder.stderr(LogStream { shared: Arc::clone(shared), level: Level::Warn });
+    builder.stderr(stream(Level::Warn));
     builder.build()
 }
 
 #[derive(Clone)]
 struct LogStream {
     shared: Arc<Shared>,
+    capture: CaptureSlot,
     level: Level,
 }
 
@@ -78,8 +80,8 @@ impl LineWriter {
     fn end_line(&mut self) {
         let line = String::from_utf8_lossy(&self.partial);
         if !line.trim().is_empty() {
-            let shared = &self.stream.shared;
-            write_line(&shared.name, &shared.log, self.stream.level, line.trim_end());
+            let LogStream { shared, capture, level } = &self.stream;
+            write_line(shared, capture, *level, line.trim_end());
         }
         self.partial.clear();
     }

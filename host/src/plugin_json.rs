@@ -1,4 +1,5 @@
-//! Questions and answers of a plugin as JSON.
+//! Questions and answers of a plugin as JSON: what `portreeve plugin call` takes and prints, what
+//! cases and recordings hold, and what a trace shows.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,7 +8,7 @@ use portreeve_plugin::contract::{
     self, Action, Connection, Context, Device, Direction, MessageParam, MessageResult, Outcome,
     Protocol, Qos, RefusalReason, Verdict,
 };
-use portreeve_plugin::{ConnectQuestion, Plugin, PublishQuestion};
+use portreeve_plugin::{Answered, Asked, ConnectQuestion, PublishQuestion, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -32,7 +33,7 @@ fn hex_or(
 /// A CONNECT.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Connect {
+pub struct Connect {
     client_id: String,
     user_name: Option<String>,
     password: Option<String>,
@@ -67,7 +68,11 @@ impl Default for Connect {
 }
 
 impl Connect {
-    pub(super) async fn ask(self, plugin: &Arc<Plugin>) -> Result<Value, String> {
+    /// Asks, and gives the answer.
+    ///
+    /// # Errors
+    /// What is wrong with the question, or why there is no answer.
+    pub async fn ask(self, version: &Arc<Version>) -> Result<Value, String> {
         let text = self.password.as_ref().map(|text| text.clone().into_bytes());
         let question = AskedConnect {
             password: hex_or(self.password_hex.as_ref(), text, "password")?,
@@ -80,8 +85,8 @@ impl Connect {
             },
             connect: self,
         };
-        let verdict = plugin.verify(question).await.map_err(|error| error.to_string())?;
-        Ok(verdict_as_json(verdict))
+        let verdict = version.verify(question).await.map_err(|error| error.to_string())?;
+        Ok(self::verdict(verdict))
     }
 }
 
@@ -94,6 +99,10 @@ struct AskedConnect {
 }
 
 impl ConnectQuestion for AskedConnect {
+    fn device(&self) -> &str {
+        &self.connect.client_id
+    }
+
     fn user_properties(&self) -> portreeve_plugin::Pairs<'_> {
         pairs(&self.connect.user_properties)
     }
@@ -120,7 +129,9 @@ impl ConnectQuestion for AskedConnect {
     }
 }
 
-fn verdict_as_json(verdict: Verdict) -> Value {
+/// A verdict.
+#[must_use]
+pub fn verdict(verdict: Verdict) -> Value {
     match verdict {
         Verdict::Admit(admission) => json!({
             "verdict": "admit",
@@ -165,7 +176,7 @@ fn permission_as_json(permission: contract::Permission) -> Value {
 /// A message with its circumstances.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Message {
+pub struct Message {
     topic: String,
     payload: Option<Value>,
     payload_hex: Option<String>,
@@ -211,7 +222,11 @@ fn gateway() -> String {
 }
 
 impl Message {
-    pub(super) async fn ask(self, plugin: &Arc<Plugin>) -> Result<Value, String> {
+    /// Asks, and gives the answer.
+    ///
+    /// # Errors
+    /// What is wrong with the question, or why there is no answer.
+    pub async fn ask(self, version: &Arc<Version>) -> Result<Value, String> {
         let given = self.payload.as_ref().map(|payload| match payload {
             Value::String(text) => text.clone().into_bytes(),
             other => other.to_string().into_bytes(),
@@ -226,8 +241,8 @@ impl Message {
             },
             message: self,
         };
-        let outcome = plugin.parse(question).await.map_err(|error| error.to_string())?;
-        Ok(outcome_as_json(outcome))
+        let outcome = version.parse(question).await.map_err(|error| error.to_string())?;
+        Ok(self::outcome(outcome))
     }
 }
 
@@ -239,6 +254,10 @@ struct AskedMessage {
 }
 
 impl PublishQuestion for AskedMessage {
+    fn device(&self) -> &str {
+        &self.message.device
+    }
+
     fn attributes(&self) -> portreeve_plugin::Pairs<'_> {
         pairs(&self.message.attributes)
     }
@@ -283,7 +302,9 @@ impl PublishQuestion for AskedMessage {
     }
 }
 
-fn outcome_as_json(outcome: Outcome) -> Value {
+/// An outcome.
+#[must_use]
+pub fn outcome(outcome: Outcome) -> Value {
     match outcome {
         Outcome::Pass => json!({ "outcome": "pass" }),
         Outcome::Drop => json!({ "outcome": "drop" }),
@@ -312,4 +333,91 @@ fn message_as_json(message: MessageResult) -> Value {
         "content_type": message.content_type,
         "user_properties": message.user_properties,
     })
+}
+
+/// What a guest answered.
+#[must_use]
+pub fn answered(answer: Result<Answered, String>) -> Value {
+    match answer {
+        Ok(Answered::Verdict(verdict)) => self::verdict(verdict),
+        Ok(Answered::Outcome(outcome)) => self::outcome(outcome),
+        Err(error) => json!({ "error": error }),
+    }
+}
+
+/// What was asked, as `portreeve plugin call` takes it. Passwords and authentication data are
+/// masked.
+#[must_use]
+pub fn asked(asked: &Asked) -> Value {
+    match asked {
+        Asked::Connect(question) => {
+            let user_properties = question.user_properties();
+            connect(&question.connect(&user_properties))
+        }
+        Asked::Publish(question) => {
+            let (attributes, user_properties) = (question.attributes(), question.user_properties());
+            message(&question.context(&attributes), &question.message(&user_properties))
+        }
+    }
+}
+
+/// What stands for a secret.
+const MASK: &str = "(masked)";
+
+fn connect(connect: &contract::Connect<'_>) -> Value {
+    let mut value = json!({
+        "client_id": connect.client_id,
+        "peer_address": connect.connection.peer_address,
+        "protocol": match connect.connection.protocol {
+            Protocol::Mqtt31 => "3.1",
+            Protocol::Mqtt311 => "3.1.1",
+            Protocol::Mqtt5 => "5.0",
+        },
+        "clean_start": connect.clean_start,
+        "keep_alive": connect.keep_alive,
+        "gateway": connect.connection.gateway,
+        "user_properties": connect.user_properties,
+    });
+    let optional = [
+        ("user_name", connect.user_name),
+        ("password", connect.password.map(|_| MASK)),
+        ("authentication_method", connect.authentication_method),
+        ("authentication_data_hex", connect.authentication_data.map(|_| "")),
+    ];
+    put_optional(&mut value, optional);
+    value
+}
+
+fn message(context: &Context<'_>, message: &MessageParam<'_>) -> Value {
+    let mut value = json!({
+        "topic": message.topic,
+        "payload_hex": hex::encode(message.payload),
+        "direction": match context.direction {
+            Direction::Up => "up",
+            Direction::Down => "down",
+        },
+        "qos": match message.qos {
+            Qos::AtMostOnce => 0,
+            Qos::AtLeastOnce => 1,
+            Qos::ExactlyOnce => 2,
+        },
+        "retain": message.retain,
+        "device": context.device.name,
+        "product": context.device.product,
+        "client_id": context.device.client_id,
+        "attributes": context.device.attributes,
+        "gateway": context.gateway,
+        "user_properties": message.user_properties,
+    });
+    put_optional(&mut value, [("content_type", message.content_type)]);
+    value
+}
+
+fn put_optional<const N: usize>(value: &mut Value, optional: [(&str, Option<&str>); N]) {
+    let Some(object) = value.as_object_mut() else { return };
+    for (name, text) in optional {
+        if let Some(text) = text {
+            object.insert(name.to_owned(), text.into());
+        }
+    }
 }

@@ -1,0 +1,353 @@
+//! One version of a plugin: a component with its manifest as they were when it was loaded. It never
+//! changes; what a plugin does next is another version.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use crate::background::Stopwatch;
+use crate::bindings::exports::portreeve::plugin::on_connect::Verdict;
+use crate::bindings::exports::portreeve::plugin::on_publish::Outcome;
+use crate::breaker::BreakerPolicy;
+use crate::call::CallError;
+use crate::component::{LoadError, Loaded};
+use crate::engine::Engine;
+use crate::host_functions::log::{Capture, LogLimiter};
+use crate::host_functions::state::StateSpace;
+use crate::instance::{Instance, PreInstance};
+use crate::limits::{InstancePolicy, Limits};
+use crate::pool::Pool;
+use crate::question::{Answer, Ask, ConnectQuestion, Parse, PublishQuestion, Verify};
+use crate::rollout::RolloutPolicy;
+use crate::statistics::{Statistics, StatisticsSnapshot};
+
+/// What a plugin's manifest decides; the defaults are those of a plugin without one.
+#[derive(Debug, Clone, Default)]
+pub struct Manifest {
+    /// Given to the guest through `settings`.
+    pub settings: BTreeMap<String, String>,
+    /// Its bounds.
+    pub limits: Limits,
+    /// How its instances live; `None` for the default of each role.
+    pub instances: Option<InstancePolicy>,
+    /// How it takes over from the version before it.
+    pub rollout: RolloutPolicy,
+    /// When it is not asked any more.
+    pub breaker: BreakerPolicy,
+}
+
+/// What a plugin can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Who is this?
+    Verifier,
+    /// What does this mean?
+    Parser,
+}
+
+impl Role {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Verifier, Self::Parser];
+
+    /// The interface that it exports.
+    #[must_use]
+    pub const fn interface(self) -> &'static str {
+        match self {
+            Self::Verifier => "on-connect",
+            Self::Parser => "on-publish",
+        }
+    }
+
+    /// Its word in the glossary.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verifier => "verifier",
+            Self::Parser => "parser",
+        }
+    }
+}
+
+/// What all instances of a version share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) limits: Limits,
+    pub(crate) log: LogLimiter,
+    pub(crate) state: Arc<StateSpace>,
+    pub(crate) statistics: Statistics,
+}
+
+/// A version that was loaded. Calls go to instances that its policy provides.
+pub struct Version {
+    engine: Engine,
+    pre: PreInstance,
+    shared: Arc<Shared>,
+    verifiers: Pool,
+    parsers: Pool,
+    digest: String,
+    pub(crate) rollout: RolloutPolicy,
+    pub(crate) breaker: BreakerPolicy,
+    start_up: OnceLock<Duration>,
+    /// Whether its last calls computed for long.
+    are_long: AtomicBool,
+}
+
+impl std::fmt::Debug for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Version")
+            .field("name", &self.shared.name)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Version {
+    /// Makes a version of a checked component: starts one instance, so that exports of another
+    /// shape and a guest that fails at its start are found now. `digest` names it: that of
+    /// everything that it was made of.
+    ///
+    /// # Errors
+    /// [`LoadError::Start`] with what the first instance did.
+    pub async fn start(
+        engine: &Engine,
+        name: &str,
+        digest: &str,
+        loaded: Loaded,
+        manifest: Manifest,
+    ) -> Result<Arc<Self>, LoadError> {
+        let state = Arc::new(StateSpace::new(&manifest.limits));
+        Self::start_with(engine, name, digest, loaded, manifest, state).await
+    }
+
+    /// The same with the state of the versions before it.
+    ///
+    /// # Errors
+    /// As [`Version::start`].
+    pub async fn start_with(
+        engine: &Engine,
+        name: &str,
+        digest: &str,
+        loaded: Loaded,
+        manifest: Manifest,
+        state: Arc<StateSpace>,
+    ) -> Result<Arc<Self>, LoadError> {
+        let Manifest { settings, limits, instances, rollout, breaker } = manifest;
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            settings,
+            limits,
+            log: LogLimiter::new(limits.log_lines_per_second, limits.log_line_bytes_max),
+            state,
+            statistics: Statistics::default(),
+        });
+        let verifier_policy = instances.unwrap_or(InstancePolicy::Fresh);
+        let parser_policy = instances.unwrap_or_else(InstancePolicy::warm_default);
+        let version = Arc::new(Self {
+            engine: engine.clone(),
+            pre: loaded.pre,
+            verifiers: Pool::new(verifier_policy, &limits),
+            parsers: Pool::new(parser_policy, &limits),
+            shared,
+            digest: digest.to_owned(),
+            rollout,
+            breaker,
+            start_up: OnceLock::new(),
+            are_long: AtomicBool::new(false),
+        });
+        let begin = Instant::now();
+        for role in Role::ALL {
+            if version.is(role) {
+                version.warm_up(role).await.map_err(LoadError::Start)?;
+                version.start_up.get_or_init(|| begin.elapsed());
+            }
+        }
+        Ok(version)
+    }
+
+    /// Starts the first instances of a role, which rest until they are called where they may: those
+    /// that stay warm start now and not under the first calls.
+    async fn warm_up(self: &Arc<Self>, role: Role) -> Result<(), CallError> {
+        let deadline = self.shared.limits.deadline;
+        for _ in 0..self.pool(role).warm_instances().clamp(1, WARM_UP_MAX) {
+            let version = Arc::clone(self);
+            let next = self.engine.background.call(&self.are_long, async move {
+                let instance = version.new_instance(role).await?;
+                version.pool(role).give_back(instance, &version.shared.statistics);
+                Ok::<(), CallError>(())
+            });
+            match timeout(deadline, next).await {
+                Ok(Ok(result)) => result?,
+                Ok(Err(error)) => return Err(CallError::Engine(error.to_string())),
+                Err(_) => return Err(CallError::DeadlineExceeded(deadline)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one more line about this version may be written to the log: what the gateway has
+    /// to say of its faults counts against the plugin's own rate.
+    #[must_use]
+    pub fn may_log(&self) -> bool {
+        self.shared.log.admit_line()
+    }
+
+    /// The plugin's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What it was started with as its digest.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Whether it exports the role's interface.
+    #[must_use]
+    pub const fn is(&self, role: Role) -> bool {
+        match role {
+            Role::Verifier => self.pre.verifier.is_some(),
+            Role::Parser => self.pre.parser.is_some(),
+        }
+    }
+
+    /// How long its first instance took to start.
+    #[must_use]
+    pub fn start_up(&self) -> Duration {
+        self.start_up.get().copied().unwrap_or_default()
+    }
+
+    /// Its bounds.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// What it did until now.
+    #[must_use]
+    pub fn statistics(&self) -> StatisticsSnapshot {
+        self.shared.statistics.snapshot(self.shared.log.dropped())
+    }
+
+    pub(crate) fn state(&self) -> Arc<StateSpace> {
+        Arc::clone(&self.shared.state)
+    }
+
+    /// Runs work of a guest's that nobody waits for.
+    pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.engine.background.detach(work);
+    }
+
+    pub(crate) fn counted(&self) -> &Statistics {
+        &self.shared.statistics
+    }
+
+    pub(crate) fn has_room(&self, role: Role) -> bool {
+        self.pool(role).has_room()
+    }
+
+    /// Asks the verifier who this is.
+    ///
+    /// # Errors
+    /// [`CallError`] when it gave no verdict.
+    pub async fn verify(
+        self: &Arc<Self>,
+        question: impl ConnectQuestion,
+    ) -> Result<Verdict, CallError> {
+        self.call(Verify(question), None).await
+    }
+
+    /// Asks the parser what this message means.
+    ///
+    /// # Errors
+    /// [`CallError`] when it gave no outcome.
+    pub async fn parse(
+        self: &Arc<Self>,
+        question: impl PublishQuestion,
+    ) -> Result<Outcome, CallError> {
+        self.call(Parse(question), None).await
+    }
+
+    /// Asks. `capture` takes what the guest logs meanwhile.
+    pub(crate) async fn call<A: Ask>(
+        self: &Arc<Self>,
+        ask: A,
+        capture: Option<Capture>,
+    ) -> Result<A::Answer, CallError> {
+        let begin = Instant::now();
+        let deadline = self.shared.limits.deadline;
+        let version = Arc::clone(self);
+        let asked = self.engine.background.call(&self.are_long, async move {
+            let busy = Arc::clone(&version.shared);
+            let mut asked = pin!(version.ask(ask, capture));
+            poll_fn(|cx| {
+                let stopwatch = Stopwatch::start();
+                let poll = asked.as_mut().poll(cx);
+                busy.statistics.note_busy(stopwatch.elapsed());
+                poll
+            })
+            .await
+        });
+        let result = match timeout(deadline, asked).await {
+            Ok(Ok(result)) => result,
+            // A panic of a host function, in the background: ours.
+            Ok(Err(error)) => Err(CallError::Engine(error.to_string())),
+            Err(_) => Err(CallError::DeadlineExceeded(deadline)),
+        };
+        self.shared.statistics.note(begin.elapsed(), result.as_ref().map(Answer::kind));
+        result
+    }
+
+    /// Puts a question to an instance, one that rests or a new one.
+    async fn ask<A: Ask>(
+        self: Arc<Self>,
+        ask: A,
+        capture: Option<Capture>,
+    ) -> Result<A::Answer, CallError> {
+        let pool = self.pool(A::ROLE);
+        let statistics = &self.shared.statistics;
+        let _permit = pool.acquire(statistics).await?;
+        let mut instance = match pool.take() {
+            Some(instance) => instance,
+            None => self.new_instance(A::ROLE).await?,
+        };
+        instance.arm(capture);
+        // After an error the instance, and with it its store, is dropped here.
+        let answer = ask
+            .ask(&mut instance)
+            .await
+            .map_err(|error| CallError::from_engine(&error, self.shared.limits.output_bytes_max))?;
+        if self.are_long.load(Ordering::Relaxed) && !instance.computed_for_long() {
+            self.are_long.store(false, Ordering::Relaxed);
+        }
+        pool.give_back(instance, statistics);
+        match answer {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(text)) => Err(CallError::reported(&text)),
+            None => Err(CallError::NotExported(A::ROLE.interface())),
+        }
+    }
+
+    const fn pool(&self, role: Role) -> &Pool {
+        match role {
+            Role::Verifier => &self.verifiers,
+            Role::Parser => &self.parsers,
+        }
+    }
+
+    async fn new_instance(&self, role: Role) -> Result<Instance, CallError> {
+        self.shared.statistics.instance_starts.fetch_add(1, Ordering::Relaxed);
+        Instance::start(&self.engine, &self.pre, &self.shared, role).await
+    }
+}
+
+/// Instances that are started before a version is published.
+const WARM_UP_MAX: usize = 16;

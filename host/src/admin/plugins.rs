@@ -1,0 +1,364 @@
+//! What can be asked about plugins and done with them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use portreeve_plugin::{
+    BreakerState, Plugin, Role, RolloutStatus, StatisticsSnapshot, Times, Traced, Version,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Admin, Peer, Problem};
+use crate::plugin_json;
+use crate::plugins::short;
+use crate::reload::Command;
+use crate::reload::set::EntryView;
+
+/// Calls that were traced and not sent yet; those beyond are left out.
+const TRACED_MAX: usize = 256;
+
+type Answer = Result<Json<Value>, Problem>;
+
+pub(super) async fn list(State(admin): State<Admin>) -> Json<Value> {
+    let entries = admin.view.entries();
+    let plugins = entries.iter().map(|(name, entry)| describe(&admin, name, entry));
+    Json(json!({ "plugins": plugins.collect::<Vec<_>>() }))
+}
+
+pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
+    let entries = admin.view.entries();
+    let entry = entries.get(&name).ok_or_else(|| not_found(&name))?;
+    Ok(Json(describe(&admin, &name, entry)))
+}
+
+pub(super) async fn history_of_all(State(admin): State<Admin>) -> Json<Value> {
+    Json(json!({ "events": admin.view.events(None) }))
+}
+
+pub(super) async fn history(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
+    let events = admin.view.events(Some(&name));
+    if events.is_empty() && admin.view.plugin(&name).is_none() {
+        return Err(not_found(&name));
+    }
+    Ok(Json(json!({ "events": events })))
+}
+
+pub(super) async fn reload(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Answer {
+    done(admin.reloader.order(Command::Reload, peer.name()).await)
+}
+
+/// Where to go back to.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Target {
+    /// The first digits of a version; the one before the live one where it is left out.
+    #[serde(default)]
+    to: Option<String>,
+}
+
+pub(super) async fn roll_back(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(plugin): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let target: Target = match body.is_empty() {
+        true => Target::default(),
+        false => serde_json::from_slice(&body).map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, format!("the request's body: {error}"))
+        })?,
+    };
+    let command = Command::RollBack { plugin, to: target.to };
+    done(admin.reloader.order(command, peer.name()).await)
+}
+
+pub(super) async fn promote(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(plugin): Path<String>,
+) -> Answer {
+    done(admin.reloader.order(Command::Promote { plugin }, peer.name()).await)
+}
+
+fn done(result: Result<String, String>) -> Answer {
+    match result {
+        Ok(message) => Ok(Json(json!({ "message": message }))),
+        Err(detail) => Err(Problem::new(StatusCode::CONFLICT, detail)),
+    }
+}
+
+fn not_found(name: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no plugin {name:?}"))
+}
+
+/// One JSON object a line for each call, until the asker goes away or the gateway stops.
+pub(super) async fn trace(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let plugin = admin.view.plugin(&name).ok_or_else(|| not_found(&name))?;
+    let traced = plugin.trace(TRACED_MAX).ok_or_else(|| {
+        let detail = "as many watch this plugin as may";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+    })?;
+    let lines = futures_util::stream::unfold((traced, admin.shutdown), next_line);
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+type Tracing = (mpsc::Receiver<Arc<Traced>>, CancellationToken);
+
+async fn next_line(
+    (mut traced, shutdown): Tracing,
+) -> Option<(Result<String, std::convert::Infallible>, Tracing)> {
+    let next = tokio::select! {
+        next = traced.recv() => next?,
+        () = shutdown.cancelled() => return None,
+    };
+    let mut line = traced_as_json(&next).to_string();
+    line.push('\n');
+    Some((Ok(line), (traced, shutdown)))
+}
+
+fn traced_as_json(traced: &Traced) -> Value {
+    json!({
+        "at": humantime::format_rfc3339_millis(traced.at).to_string(),
+        "version": short(&traced.digest),
+        "input": plugin_json::asked(&traced.asked),
+        "output": plugin_json::answered(traced.answer.clone()),
+        "log": traced.log,
+        "took_us": microseconds(traced.took),
+    })
+}
+
+fn microseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn describe(admin: &Admin, name: &str, entry: &EntryView) -> Value {
+    let mut value = json!({ "name": name, "refused": entry.refused });
+    if let (Some(plugin), Some(object)) = (&entry.plugin, value.as_object_mut()) {
+        let live = plugin.live();
+        let earlier = admin.view.earlier(name);
+        object.insert("roles".to_owned(), roles(&live).into());
+        object.insert("breaker".to_owned(), breaker(plugin.breaker()));
+        object.insert("live".to_owned(), version(&live));
+        object.insert("rollout".to_owned(), plugin.rollout().map_or(Value::Null, rollout));
+        object.insert(
+            "earlier".to_owned(),
+            earlier.iter().map(|digest| short(digest)).collect::<Vec<_>>().into(),
+        );
+    }
+    value
+}
+
+fn roles(version: &Version) -> Vec<&'static str> {
+    Role::ALL.into_iter().filter(|role| version.is(*role)).map(Role::name).collect()
+}
+
+fn breaker(state: BreakerState) -> Value {
+    match state {
+        BreakerState::Closed => json!({ "state": "closed" }),
+        BreakerState::HalfOpen => json!({ "state": "half-open" }),
+        BreakerState::Open(left) => {
+            json!({ "state": "open", "left_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX) })
+        }
+    }
+}
+
+fn rollout(status: RolloutStatus) -> Value {
+    json!({
+        "stage": status.stage.name(),
+        "candidate": version(&status.candidate),
+        "devices": status.devices,
+        "compared": status.compared,
+        "differences": status.differences,
+        "skipped": status.skipped,
+    })
+}
+
+fn version(version: &Version) -> Value {
+    let statistics = version.statistics();
+    let counts = |counts: Vec<(&'static str, u64)>| -> Value {
+        let some = counts.into_iter().filter(|(_, count)| *count > 0);
+        some.map(|(name, count)| (name.to_owned(), Value::from(count)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    json!({
+        "version": short(version.digest()),
+        "digest": version.digest(),
+        "calls": statistics.calls(),
+        "answers": counts(statistics.answers.iter().map(|(kind, n)| (kind.name(), *n)).collect()),
+        "faults": counts(statistics.faults.iter().map(|(kind, n)| (kind.name(), *n)).collect()),
+        "latency_us": times(&statistics.latency),
+        "queue_wait_us": times(&statistics.queue_wait),
+        "busy_ms": u64::try_from(statistics.busy.as_millis()).unwrap_or(u64::MAX),
+        "instance_starts": statistics.instance_starts,
+        "instances_recycled": statistics.instances_recycled,
+        "memory_bytes": statistics.memory_bytes,
+        "log_lines_dropped": statistics.log_lines_dropped,
+    })
+}
+
+/// As exact as the histogram's buckets: powers of two.
+fn times(times: &Times) -> Value {
+    json!({
+        "count": times.count(),
+        "p50": microseconds(times.quantile(0.5)),
+        "p99": microseconds(times.quantile(0.99)),
+        "max": microseconds(times.quantile(1.0)),
+    })
+}
+
+/// Prometheus' text format.
+pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
+    let mut versions = Vec::new();
+    for (name, entry) in admin.view.entries() {
+        let Some(plugin) = entry.plugin else { continue };
+        let mut add = |version: &Version, stage: &str| {
+            let labels =
+                format!("plugin={name:?},version={:?},stage={stage:?}", short(version.digest()));
+            versions.push((labels, version.statistics(), open(&plugin)));
+        };
+        add(&plugin.live(), "live");
+        if let Some(status) = plugin.rollout() {
+            add(&status.candidate, status.stage.name());
+        }
+    }
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, as_text(&versions)).into_response()
+}
+
+fn open(plugin: &Plugin) -> bool {
+    plugin.breaker() != BreakerState::Closed
+}
+
+/// Labels, counts, and whether the breaker is open.
+type Labelled = (String, StatisticsSnapshot, bool);
+
+fn as_text(versions: &[Labelled]) -> String {
+    let mut text = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, lines: &dyn Fn(&Labelled) -> String| {
+        let _infallible = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        versions.iter().for_each(|version| text.push_str(&lines(version)));
+    };
+    let by_kind = |name: &'static str, labels: &str, counts: Vec<(&'static str, u64)>| {
+        counts.into_iter().fold(String::new(), |mut lines, (kind, count)| {
+            let _infallible = writeln!(lines, "{name}{{{labels},kind={kind:?}}} {count}");
+            lines
+        })
+    };
+    family("portreeve_plugin_answers_total", "counter", "Answers of guests, by kind.", &|(
+        labels,
+        statistics,
+        _,
+    )| {
+        let counts = statistics.answers.iter().map(|(kind, n)| (kind.name(), *n)).collect();
+        by_kind("portreeve_plugin_answers_total", labels, counts)
+    });
+    family(
+        "portreeve_plugin_faults_total",
+        "counter",
+        "Calls without an answer, by kind.",
+        &|(labels, statistics, _)| {
+            let counts = statistics.faults.iter().map(|(kind, n)| (kind.name(), *n)).collect();
+            by_kind("portreeve_plugin_faults_total", labels, counts)
+        },
+    );
+    for (name, help, of) in [
+        (
+            "portreeve_plugin_call_seconds",
+            "Time of calls, waiting and instance starts included.",
+            (|statistics| &statistics.latency) as fn(&StatisticsSnapshot) -> &Times,
+        ),
+        (
+            "portreeve_plugin_queue_wait_seconds",
+            "Time of calls that waited for an instance.",
+            |statistics| &statistics.queue_wait,
+        ),
+    ] {
+        family(name, "histogram", help, &|(labels, statistics, _)| {
+            histogram(name, labels, of(statistics))
+        });
+    }
+    for (name, kind, help, of) in numbers() {
+        family(name, kind, help, &|labelled @ (labels, ..)| {
+            format!("{name}{{{labels}}} {}\n", of(labelled))
+        });
+    }
+    text
+}
+
+type Number = (&'static str, &'static str, &'static str, fn(&Labelled) -> f64);
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus counts with these numbers")]
+fn numbers() -> [Number; 6] {
+    [
+        (
+            "portreeve_plugin_busy_seconds_total",
+            "counter",
+            "Time for which guests computed.",
+            |(_, statistics, _)| statistics.busy.as_secs_f64(),
+        ),
+        (
+            "portreeve_plugin_instance_starts_total",
+            "counter",
+            "Instances that were started.",
+            |(_, statistics, _)| statistics.instance_starts as f64,
+        ),
+        (
+            "portreeve_plugin_instances_recycled_total",
+            "counter",
+            "Warm instances that were replaced after their calls or since they had grown.",
+            |(_, statistics, _)| statistics.instances_recycled as f64,
+        ),
+        (
+            "portreeve_plugin_memory_bytes",
+            "gauge",
+            "Linear memory of the instances that there are.",
+            |(_, statistics, _)| statistics.memory_bytes as f64,
+        ),
+        (
+            "portreeve_plugin_log_lines_dropped_total",
+            "counter",
+            "Log lines beyond the plugin's rate.",
+            |(_, statistics, _)| statistics.log_lines_dropped as f64,
+        ),
+        (
+            "portreeve_plugin_breaker_open",
+            "gauge",
+            "1 while the plugin is not asked since it failed too often.",
+            |(_, _, is_open)| f64::from(u8::from(*is_open)),
+        ),
+    ]
+}
+
+fn histogram(name: &str, labels: &str, times: &Times) -> String {
+    let mut lines = String::new();
+    let mut below = 0;
+    // The last bucket has no upper bound.
+    let bounded = times.buckets.len().saturating_sub(1);
+    for (bits, count) in (0_i32..).zip(times.buckets.iter().take(bounded)) {
+        below += count;
+        let seconds = 2_f64.powi(bits) / 1e6;
+        let _infallible = writeln!(lines, "{name}_bucket{{{labels},le=\"{seconds}\"}} {below}");
+    }
+    let (sum, count) = (times.sum.as_secs_f64(), times.count());
+    let _infallible = writeln!(
+        lines,
+        "{name}_bucket{{{labels},le=\"+Inf\"}} {count}\n{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}"
+    );
+    lines
+}

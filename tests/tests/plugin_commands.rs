@@ -1,0 +1,257 @@
+//! `portreeve plugin` and a running gateway: the real binary, its admin socket, its signals.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "tests stop at the first surprise"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use portreeve_tests::binary::{Process, binary, free_address};
+use portreeve_tests::plugins::{manifest, put, variant};
+use portreeve_tests::{Client, V5};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A gateway with the plugin `versioned`, in a process of its own.
+struct Gateway {
+    folder: TempDir,
+    address: SocketAddr,
+    process: Option<Process>,
+}
+
+impl Gateway {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_address();
+        std::fs::create_dir(folder.path().join("plugins")).unwrap();
+        let mut gateway = Self { folder, address, process: None };
+        gateway.put("versioned.toml", manifest("1", ""));
+        gateway.put("versioned.wasm", variant("versioned", 0));
+        gateway.configure("a/in");
+        gateway.run();
+        gateway
+    }
+
+    fn configure(&self, topic: &str) {
+        let text = format!(
+            "[plugins]\ndirectory = \"plugins\"\n[data]\ndirectory = \"data\"\n[[gateway]]\nname = \"test\"\n\
+             verification = \"open\"\n[[gateway.listener]]\naddress = \"{}\"\n\
+             [[gateway.binding]]\nplugin = \"versioned\"\ntopic = {topic:?}\nmay_publish = [\"a/out\"]\n",
+            self.address
+        );
+        put(self.folder.path(), "gateway.toml", text);
+    }
+
+    fn run(&mut self) {
+        self.process = None;
+        let config = self.folder.path().join("gateway.toml");
+        self.process = Some(Process::start(&["--config", config.to_str().unwrap()]).unwrap());
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().unwrap()
+    }
+
+    fn plugins(&self) -> std::path::PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        put(&self.plugins(), name, bytes);
+    }
+
+    /// What a command prints, and whether it was content.
+    fn command(&self, arguments: &[&str]) -> (bool, String) {
+        let data = self.folder.path().join("data");
+        let mut command = Command::new(binary());
+        command.arg("plugin").args(arguments).args(["--data", data.to_str().unwrap()]);
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    }
+
+    fn said(&self, arguments: &[&str]) -> String {
+        let (is_content, said) = self.command(arguments);
+        assert!(is_content, "{said}");
+        said
+    }
+
+    fn show(&self) -> Value {
+        serde_json::from_str(&self.said(&["show", "versioned"])).unwrap()
+    }
+
+    fn client(&self) -> Client {
+        let mut client = Client::dial(self.address);
+        client.connect(V5, "client");
+        client.subscribe("a/out", 0);
+        client
+    }
+
+    fn answer(client: &mut Client) -> String {
+        client.publish_at_least_once("a/in", "x");
+        String::from_utf8(client.next_publish().payload).unwrap()
+    }
+
+    fn wait_for(client: &mut Client, wanted: &str) {
+        let begin = Instant::now();
+        while Self::answer(client) != wanted {
+            assert!(begin.elapsed() < Duration::from_secs(3), "not in time: {wanted}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn versions_are_listed_taken_back_and_remembered_over_a_restart() {
+    let mut gateway = Gateway::start();
+    let mut client = gateway.client();
+    Gateway::wait_for(&mut client, "1:x");
+    let first = gateway.show()["live"]["version"].as_str().unwrap().to_owned();
+    gateway.put("versioned.toml", manifest("2", ""));
+    Gateway::wait_for(&mut client, "2:x");
+
+    let list = gateway.said(&["list"]);
+    assert!(list.contains("versioned") && list.contains("serves"), "{list}");
+    let shown = gateway.show();
+    assert_eq!(shown["earlier"][0], first.as_str());
+    assert!(shown["live"]["calls"].as_u64().unwrap() > 0, "{shown}");
+
+    let said = gateway.said(&["rollback", "versioned"]);
+    assert!(said.contains(&first), "{said}");
+    assert_eq!(Gateway::answer(&mut client), "1:x");
+    let history = gateway.said(&["history", "versioned"]);
+    assert!(history.contains("rolled-back by admin (uid"), "{history}");
+
+    // The directory still holds the version that was taken back.
+    gateway.run();
+    let mut client = gateway.client();
+    assert_eq!(Gateway::answer(&mut client), "1:x");
+    // A broken file leaves the last good version, also at a start.
+    gateway.put("versioned.wasm", "broken");
+    gateway.run();
+    let mut client = gateway.client();
+    assert_eq!(Gateway::answer(&mut client), "1:x");
+    assert!(gateway.said(&["list"]).contains("refused"));
+
+    gateway.put("versioned.wasm", variant("versioned", 1));
+    Gateway::wait_for(&mut client, "2:x");
+    let (is_content, said) = gateway.command(&["rollback", "versioned", "--to", "abcdef"]);
+    assert!(!is_content && said.contains("there are"), "{said}");
+    let (is_content, said) = gateway.command(&["rollback", "other"]);
+    assert!(!is_content && said.contains("there is no plugin \"other\""), "{said}");
+}
+
+#[test]
+fn a_version_that_is_tried_goes_on_by_command() {
+    let gateway = Gateway::start();
+    let mut client = gateway.client();
+    Gateway::wait_for(&mut client, "1:x");
+    let (is_content, said) = gateway.command(&["promote", "versioned"]);
+    assert!(!is_content && said.contains("on its way"), "{said}");
+    let policy = "shadow = \"100%\"\ncanary = \"100%\"";
+    gateway.put("versioned.toml", manifest("2", policy));
+    let begin = Instant::now();
+    while gateway.show()["rollout"]["stage"] != "shadow" {
+        assert!(begin.elapsed() < Duration::from_secs(3));
+    }
+    assert_eq!(Gateway::answer(&mut client), "1:x");
+    assert!(gateway.said(&["promote", "versioned"]).contains("canary"));
+    assert_eq!(Gateway::answer(&mut client), "2:x");
+    assert!(gateway.said(&["promote", "versioned"]).contains("serves"));
+    assert_eq!(gateway.show()["rollout"], Value::Null);
+    assert_eq!(Gateway::answer(&mut client), "2:x");
+}
+
+#[test]
+fn the_configuration_is_read_again_when_it_changes_and_on_sighup() {
+    let gateway = Gateway::start();
+    let mut client = gateway.client();
+    Gateway::wait_for(&mut client, "1:x");
+    client.subscribe("a/in", 0);
+    // Not bound any more: it passes as it is.
+    gateway.configure("other/in");
+    Gateway::wait_for(&mut client, "x");
+    std::fs::write(gateway.folder.path().join("gateway.toml"), "[[gateway]]\nname = 7").unwrap();
+    gateway.process().wait_for_log("configuration refused");
+    assert_eq!(Gateway::answer(&mut client), "x");
+    let pid = gateway.process().pid().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    gateway.process().wait_for_log("by=\"SIGHUP\"");
+    gateway.configure("a/in");
+    Gateway::wait_for(&mut client, "1:x");
+    assert!(gateway.said(&["reload"]).contains("1 plugin(s) serve"));
+}
+
+#[test]
+fn calls_are_traced_with_what_the_guest_logs() {
+    let gateway = Gateway::start();
+    let mut client = gateway.client();
+    let data = gateway.folder.path().join("data");
+    let mut trace = Command::new(binary())
+        .args(["plugin", "trace", "versioned", "--count", "2", "--data", data.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(trace.stdout.take().unwrap()).lines();
+    let traced = std::thread::spawn(move || {
+        lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).collect::<Vec<_>>()
+    });
+    let begin = Instant::now();
+    while !traced.is_finished() {
+        assert_eq!(Gateway::answer(&mut client), "1:x");
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(trace.wait().unwrap().success());
+    let traced = traced.join().unwrap();
+    assert_eq!(traced.len(), 2);
+    assert_eq!(traced[0]["input"]["topic"], "a/in");
+    assert_eq!(traced[0]["output"]["messages"][0]["payload"], "1:x");
+}
+
+#[test]
+fn what_is_counted_is_told_in_prometheus_words() {
+    let gateway = Gateway::start();
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        assert_eq!(Gateway::answer(&mut client), "1:x");
+    }
+    let socket = gateway.folder.path().join("data/admin.sock");
+    let text = get(&socket, "/metrics");
+    let line = text.lines().find(|line| line.contains("answers_total") && line.contains("replace"));
+    assert!(line.unwrap().ends_with(" 3"), "{text}");
+    assert!(
+        text.contains("portreeve_plugin_call_seconds_bucket") && text.contains("le=\"+Inf\"} 3")
+    );
+    let problem = get(&socket, "/v1/nothing");
+    assert!(problem.contains("there is no such resource"), "{problem}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&socket.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "for the gateway's user alone");
+}
+
+#[test]
+fn a_gateway_that_is_not_there_is_told_plainly() {
+    let output = Command::new(binary()).args(["plugin", "list", "--data", "nowhere"]).output();
+    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(said.contains("no gateway answers on nowhere/admin.sock"), "{said}");
+    let output = Command::new(binary()).args(["plugin", "list"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// A resource of the admin API, with a client that is not ours.
+fn get(socket: &Path, path: &str) -> String {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    answer
+}
