@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::Broker;
 use crate::reload::Reloader;
 use crate::reload::set::View;
 
@@ -27,6 +28,7 @@ mod plugins;
 pub(crate) struct Admin {
     pub(crate) reloader: Reloader,
     pub(crate) view: Arc<View>,
+    pub(crate) broker: Arc<Broker>,
     /// Ends streams when the gateway stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -127,6 +129,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/plugins/{name}/rollback", post(plugins::roll_back))
         .route("/v1/plugins/{name}/promote", post(plugins::promote))
         .route("/v1/plugins/{name}/trace", get(plugins::trace))
+        .route("/v1/record", get(plugins::record))
         .route("/metrics", get(plugins::metrics))
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "there is no such resource; /v1/plugins is one")

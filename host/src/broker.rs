@@ -23,6 +23,7 @@ use crate::records::{Moment, StoredBytes};
 use crate::session::{
     Delivered, Delivery, Due, Ended, Parting, Pumped, Session, Sessions, Terms, Will, ends_at,
 };
+use crate::tap::Tap;
 use crate::topics::{Kept, Receiver, Route, Topics};
 
 /// Topics, sessions, devices, counters, and where all of it is stored.
@@ -36,6 +37,7 @@ pub(crate) struct Broker {
     /// Connections of all gateways.
     pub(crate) connections_max: usize,
     pub(crate) publish_rates: PublishRates,
+    pub(crate) tap: Tap,
 }
 
 /// How much devices may publish in a second, where that is bounded: one bucket for each device,

@@ -41,6 +41,8 @@ mod gateway;
 
 mod broker;
 
+mod tap;
+
 mod topics;
 
 mod session;

@@ -8,7 +8,9 @@ use portreeve_plugin::contract::{
     self, Action, Connection, Context, Device, Direction, MessageParam, MessageResult, Outcome,
     Protocol, Qos, RefusalReason, Verdict,
 };
-use portreeve_plugin::{Answered, Asked, ConnectQuestion, PublishQuestion, Version};
+use portreeve_plugin::{
+    Answered, Asked, CallError, ConnectQuestion, PublishQuestion, Role, Version,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -68,13 +70,13 @@ impl Default for Connect {
 }
 
 impl Connect {
-    /// Asks, and gives the answer.
+    /// The question that it is.
     ///
     /// # Errors
-    /// What is wrong with the question, or why there is no answer.
-    pub async fn ask(self, version: &Arc<Version>) -> Result<Value, String> {
+    /// What is wrong with it.
+    fn question(self) -> Result<AskedConnect, String> {
         let text = self.password.as_ref().map(|text| text.clone().into_bytes());
-        let question = AskedConnect {
+        Ok(AskedConnect {
             password: hex_or(self.password_hex.as_ref(), text, "password")?,
             data: hex_or(self.authentication_data_hex.as_ref(), None, "authentication_data")?,
             protocol: match self.protocol.as_str() {
@@ -84,9 +86,7 @@ impl Connect {
                 other => return Err(format!("protocol {other:?} is not 3.1, 3.1.1 or 5.0")),
             },
             connect: self,
-        };
-        let verdict = version.verify(question).await.map_err(|error| error.to_string())?;
-        Ok(self::verdict(verdict))
+        })
     }
 }
 
@@ -222,16 +222,16 @@ fn gateway() -> String {
 }
 
 impl Message {
-    /// Asks, and gives the answer.
+    /// The question that it is.
     ///
     /// # Errors
-    /// What is wrong with the question, or why there is no answer.
-    pub async fn ask(self, version: &Arc<Version>) -> Result<Value, String> {
+    /// What is wrong with it.
+    fn question(self) -> Result<AskedMessage, String> {
         let given = self.payload.as_ref().map(|payload| match payload {
             Value::String(text) => text.clone().into_bytes(),
             other => other.to_string().into_bytes(),
         });
-        let question = AskedMessage {
+        Ok(AskedMessage {
             payload: hex_or(self.payload_hex.as_ref(), given, "payload")?.unwrap_or_default(),
             qos: match self.qos {
                 0 => Qos::AtMostOnce,
@@ -240,9 +240,7 @@ impl Message {
                 other => return Err(format!("qos {other} is not 0, 1 or 2")),
             },
             message: self,
-        };
-        let outcome = version.parse(question).await.map_err(|error| error.to_string())?;
-        Ok(self::outcome(outcome))
+        })
     }
 }
 
@@ -361,8 +359,14 @@ pub fn asked(asked: &Asked) -> Value {
     }
 }
 
+/// A line of a recording.
+#[must_use]
+pub fn recorded(question: &Asked) -> String {
+    json!({ "input": asked(question) }).to_string()
+}
+
 /// What stands for a secret.
-const MASK: &str = "(masked)";
+pub const MASK: &str = "(masked)";
 
 fn connect(connect: &contract::Connect<'_>) -> Value {
     let mut value = json!({
@@ -419,5 +423,164 @@ fn put_optional<const N: usize>(value: &mut Value, optional: [(&str, Option<&str
         if let Some(text) = text {
             object.insert(name.to_owned(), text.into());
         }
+    }
+}
+
+/// A question and what the answer has to be: a case of `portreeve plugin test`, or a line of a
+/// recording, which says nothing about the answer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What it is about.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What is asked, as `portreeve plugin call` takes it.
+    pub input: Value,
+    /// What the answer has to hold.
+    #[serde(default)]
+    pub expect: Option<Value>,
+    /// A text that the error has to hold, where there is to be one.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+impl Case {
+    /// The cases of a file: one, or a list.
+    ///
+    /// # Errors
+    /// Where the text is none.
+    pub fn list(text: &str) -> Result<Vec<Self>, String> {
+        let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let cases = if value.is_array() { value } else { Value::Array(vec![value]) };
+        serde_json::from_value(cases).map_err(|error| error.to_string())
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// What is wrong with the question, or why there is no answer.
+    pub async fn ask(&self, version: &Arc<Version>) -> Result<Value, String> {
+        ask(version, &self.input).await
+    }
+
+    /// Whether the answer is what it has to be.
+    ///
+    /// # Errors
+    /// What is different, and where.
+    pub fn judge(&self, answer: &Result<Value, String>) -> Result<(), String> {
+        match (answer, &self.expect, &self.error) {
+            (Err(error), _, Some(text)) if error.contains(text) => Ok(()),
+            (Err(error), _, Some(text)) => Err(format!("the error is {error:?}, without {text:?}")),
+            (Err(error), ..) => Err(format!("there is no answer: {error}")),
+            (Ok(answer), _, Some(_)) => Err(format!("there is an answer: {answer}")),
+            (Ok(answer), Some(expected), None) => differs("", expected, answer).map_or(Ok(()), Err),
+            (Ok(_), None, None) => Ok(()),
+        }
+    }
+}
+
+/// Asks a plugin; the fields of the question tell which one it is.
+///
+/// # Errors
+/// What is wrong with the question, or why there is no answer.
+pub async fn ask(version: &Arc<Version>, input: &Value) -> Result<Value, String> {
+    let question = question(version, input)?;
+    match ask_question(version, &question).await {
+        Ok(answer) => Ok(answered(Ok(answer))),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The question in a JSON object: a message has a topic, a CONNECT has none.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn question(version: &Version, input: &Value) -> Result<Asked, String> {
+    let faulty = |error: serde_json::Error| format!("the question cannot be read: {error}");
+    let is_message = input.get("topic").is_some();
+    if version.is(Role::Parser) && (is_message || !version.is(Role::Verifier)) {
+        let message: Message = serde_json::from_value(input.clone()).map_err(faulty)?;
+        return Ok(Asked::Publish(Arc::new(message.question()?)));
+    }
+    let connect: Connect = serde_json::from_value(input.clone()).map_err(faulty)?;
+    Ok(Asked::Connect(Arc::new(connect.question()?)))
+}
+
+/// Asks a version.
+///
+/// # Errors
+/// [`CallError`] when it gives no answer.
+pub async fn ask_question(version: &Arc<Version>, question: &Asked) -> Result<Answered, CallError> {
+    match question {
+        Asked::Connect(question) => {
+            version.verify(Arc::clone(question)).await.map(Answered::Verdict)
+        }
+        Asked::Publish(question) => {
+            version.parse(Arc::clone(question)).await.map(Answered::Outcome)
+        }
+    }
+}
+
+/// Where an answer is not what was expected: fields of objects may be more, items of lists not.
+fn differs(at: &str, expected: &Value, answer: &Value) -> Option<String> {
+    match (expected, answer) {
+        (Value::Object(expected), Value::Object(answer)) => {
+            expected.iter().find_map(|(key, expected)| {
+                let inner = format!("{at}/{key}");
+                match answer.get(key) {
+                    Some(answer) => differs(&inner, expected, answer),
+                    None if expected.is_null() => None,
+                    None => Some(format!("{inner} is not there, expected {expected}")),
+                }
+            })
+        }
+        (Value::Array(expected), Value::Array(answer)) if expected.len() == answer.len() => {
+            let items = expected.iter().zip(answer).enumerate();
+            items.into_iter().find_map(|(index, (expected, answer))| {
+                differs(&format!("{at}/{index}"), expected, answer)
+            })
+        }
+        // 21.5 and 21.50, 60 and 60.0.
+        (Value::Number(expected), Value::Number(answer))
+            if expected.as_f64() == answer.as_f64() =>
+        {
+            None
+        }
+        _ if expected == answer => None,
+        _ => Some(format!("{at} is {answer}, expected {expected}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(case: &Value, answer: Result<Value, String>) -> Result<(), String> {
+        serde_json::from_value::<Case>(case.clone()).unwrap().judge(&answer)
+    }
+
+    #[test]
+    fn an_answer_may_hold_more_fields_and_not_more_items() {
+        let case = json!({ "input": {}, "expect": { "a": [{ "b": 1.0 }] } });
+        assert_eq!(judge(&case, Ok(json!({ "a": [{ "b": 1, "c": 2 }], "d": 3 }))), Ok(()));
+        let wrong = judge(&case, Ok(json!({ "a": [{ "b": 2 }] }))).unwrap_err();
+        assert_eq!(wrong, "/a/0/b is 2, expected 1.0");
+        assert!(judge(&case, Ok(json!({ "a": [{ "b": 1 }, {}] }))).is_err());
+        assert!(judge(&case, Err("trapped".to_owned())).unwrap_err().contains("trapped"));
+    }
+
+    #[test]
+    fn a_case_may_want_an_error() {
+        let case = json!({ "input": {}, "error": "no password" });
+        assert_eq!(judge(&case, Err("the guest reports: no password".to_owned())), Ok(()));
+        assert!(judge(&case, Err("trapped".to_owned())).is_err());
+        assert!(judge(&case, Ok(json!({}))).is_err());
+    }
+
+    #[test]
+    fn a_file_holds_one_case_or_a_list() {
+        assert_eq!(Case::list(r#"{"input": {}}"#).unwrap().len(), 1);
+        assert_eq!(Case::list(r#"[{"input": {}}, {"input": {}}]"#).unwrap().len(), 2);
+        assert!(Case::list(r#"{"inputs": {}}"#).unwrap_err().contains("inputs"));
     }
 }

@@ -11,7 +11,8 @@ use portreeve_mqtt::{
     Acknowledgement, AcknowledgementKind, Packet, Properties, PropertiesBuf, Property, Publish,
     QoS, ReasonCode, TopicName,
 };
-use portreeve_plugin::contract::Outcome;
+use portreeve_plugin::Asked;
+use portreeve_plugin::contract::{Direction, Outcome};
 use portreeve_store::Changes;
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::client::{EstablishedClient, Way};
 use crate::gateway::{Binding, OnError};
 use crate::guest_view::{self, CheckedMessage, WhatIsMeant};
 use crate::message::{MessageRef, expiry};
+use crate::plugin_json;
 use crate::reason::Close;
 use crate::session::Received;
 use crate::uncommitted::Promise;
@@ -190,6 +192,10 @@ fn with_topic<'a>(
         properties,
         expires_at: if properties.is_empty() { None } else { expiry(properties, now) },
     };
+    if client.gateway.broker.tap.is_open() {
+        let direction = way.binding.as_ref().map_or(Direction::Up, |binding| binding.direction);
+        client.gateway.broker.tap.show(topic.as_str(), || recorded(client, &message, direction));
+    }
     let answer = if client.gateway.checks_payload_format() && !is_what_it_says(&message) {
         client.gateway.broker.metrics.payloads_not_text.add(1);
         Answer::of(ReasonCode::PayloadFormatInvalid)
@@ -204,6 +210,14 @@ fn with_topic<'a>(
     };
     acknowledge(client, &publish, &answer, replies);
     Ok(Handled::Done)
+}
+
+/// A line of a recording.
+fn recorded(client: &EstablishedClient, message: &MessageRef<'_>, direction: Direction) -> String {
+    let (gateway, device) = (Arc::clone(&client.gateway), Arc::clone(&client.device));
+    let session = Arc::clone(&client.session);
+    let question = WhatIsMeant::new(gateway, device, session, direction, message);
+    plugin_json::recorded(&Asked::Publish(Arc::new(question)))
 }
 
 /// Whether a payload that says it is text is UTF-8 (§3.3.2.3.2).

@@ -18,6 +18,7 @@ use crate::gateway::{Binding, Gateway, Rules, Verification};
 use crate::metrics::Metrics;
 use crate::plugins::LoadedPlugin;
 use crate::session::Sessions;
+use crate::tap::Tap;
 use crate::topics::Topics;
 
 pub(crate) type Plugins = BTreeMap<String, LoadedPlugin>;
@@ -45,6 +46,7 @@ pub(crate) fn resolve(
         metrics: Metrics::default(),
         connections_max: limits.connections_max,
         publish_rates: PublishRates::default(),
+        tap: Tap::default(),
         store,
     });
     let mut mistakes = Vec::new();

@@ -249,7 +249,12 @@ impl Server {
         tasks.spawn(until(shutdown.clone(), changes));
         if let Some(socket) = socket {
             let reloader = reloader.clone();
-            tasks.spawn(socket.serve(Admin { reloader, view, shutdown: shutdown.clone() }));
+            tasks.spawn(socket.serve(Admin {
+                reloader,
+                view,
+                broker: Arc::clone(&broker),
+                shutdown: shutdown.clone(),
+            }));
         }
         let drain_timeout = config.drain_timeout;
         Self { broker, addresses, tasks, shutdown, drain_timeout, reloader }

@@ -255,3 +255,34 @@ fn get(socket: &Path, path: &str) -> String {
     std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
     answer
 }
+
+#[test]
+fn messages_are_recorded_with_secrets_masked() {
+    let gateway = Gateway::start();
+    let mut client = gateway.client();
+    let out = gateway.folder.path().join("recording.jsonl");
+    let data = gateway.folder.path().join("data");
+    let mut record = Command::new(binary())
+        .args(["plugin", "record", "a/+", "--count", "2", "--mask", "token", "--anonymous"])
+        .args(["--out", out.to_str().unwrap(), "--data", data.to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    while record.try_wait().unwrap().is_none() {
+        client.publish_at_least_once("a/in", "{\"token\":\"secret\",\"t\":1}");
+        client.next_publish();
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let text = std::fs::read_to_string(&out).unwrap();
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let payload = hex::decode(first["input"]["payload_hex"].as_str().unwrap()).unwrap();
+    assert_eq!(payload, br#"{"token":"(masked)","t":1}"#);
+    assert_eq!(first["input"]["device"], "device-1");
+    // What was recorded is what a replay takes.
+    let component = gateway.plugins().join("versioned.wasm");
+    let arguments = [out.to_str().unwrap(), component.to_str().unwrap()];
+    let replay = Command::new(binary()).args(["plugin", "replay"]).args(arguments).output();
+    let said = String::from_utf8(replay.unwrap().stdout).unwrap();
+    assert!(said.contains("2 asked, 0 differ, 0 without an answer"), "{said}");
+}

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use portreeve_mqtt::TopicFilter;
 use portreeve_plugin::{
     BreakerState, Plugin, Role, RolloutStatus, StatisticsSnapshot, Times, Traced, Version,
 };
@@ -115,6 +116,45 @@ pub(super) async fn trace(
     let lines = futures_util::stream::unfold((traced, admin.shutdown), next_line);
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+/// The filter of topics that are recorded.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recording {
+    topic: String,
+}
+
+/// One JSON object a line for each message that is published to a topic of the filter.
+pub(super) async fn record(
+    State(admin): State<Admin>,
+    Query(recording): Query<Recording>,
+) -> Result<Response, Problem> {
+    let topic = recording.topic;
+    if let Err(error) = TopicFilter::parse(&topic) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("topic {topic:?}: {error}")));
+    }
+    let messages = admin
+        .broker
+        .tap
+        .open(&topic)
+        .ok_or_else(|| Problem::new(StatusCode::TOO_MANY_REQUESTS, "as many record as may"))?;
+    let lines = futures_util::stream::unfold((messages, admin.shutdown), next_message);
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+type Messages = (mpsc::Receiver<String>, CancellationToken);
+
+async fn next_message(
+    (mut messages, shutdown): Messages,
+) -> Option<(Result<String, std::convert::Infallible>, Messages)> {
+    let mut line = tokio::select! {
+        line = messages.recv() => line?,
+        () = shutdown.cancelled() => return None,
+    };
+    line.push('\n');
+    Some((Ok(line), (messages, shutdown)))
 }
 
 type Tracing = (mpsc::Receiver<Arc<Traced>>, CancellationToken);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use portreeve::config::PluginManifest;
 use portreeve::plugin_json;
 use portreeve::plugins::{load_plugin, plugin_name};
@@ -14,11 +14,34 @@ use serde_json::{Value, json};
 
 use super::output;
 
+mod bench;
+mod build;
+mod componentize;
+mod new;
+mod project;
+mod replay;
 mod running;
+mod serve;
 
 /// Work with plugins.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    /// Make a project that builds and has a passing test.
+    New(new::New),
+    /// Build a project, and check what comes out.
+    Build(build::Build),
+    /// Run a project's unit tests, then its cases against the component.
+    Test(build::Test),
+    /// Make a component of a core module.
+    Componentize(componentize::Componentize),
+    /// Measure a component: start, fresh and warm calls, memory.
+    Bench(bench::Bench),
+    /// Ask two versions what was recorded, and show where they differ.
+    Replay(replay::Replay),
+    /// Record messages of a topic from a running gateway.
+    Record(running::Record),
+    /// Run a gateway with the project's plugin, and build it again when its files change.
+    Serve(serve::Serve),
     /// Say what a component imports and exports, and whether it can run here.
     Check(CheckPlugin),
     /// Ask a plugin once: JSON in, JSON out.
@@ -42,6 +65,14 @@ pub(crate) enum PluginCommand {
 impl PluginCommand {
     pub(crate) async fn execute(self) -> ExitCode {
         match self {
+            Self::New(new) => new.execute(),
+            Self::Componentize(componentize) => componentize.execute(),
+            Self::Build(build) => build.execute().await,
+            Self::Test(test) => test.execute().await,
+            Self::Bench(bench) => bench.execute().await,
+            Self::Replay(replay) => replay.execute().await,
+            Self::Record(record) => record.execute().await,
+            Self::Serve(serve) => serve.execute().await,
             Self::Check(check) => check.execute().await,
             Self::Call(call) => call.execute().await,
             Self::List(list) => list.execute().await,
@@ -131,15 +162,6 @@ fn say_description(file: &Path, description: &Value) {
     ));
 }
 
-/// What a plugin is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Question {
-    /// Who is this?
-    Verify,
-    /// What does this message mean?
-    Parse,
-}
-
 /// Ask a plugin once: JSON in, JSON out.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -147,6 +169,8 @@ enum Question {
   portreeve plugin call sensor-frame.wasm '{\"topic\":\"devices/d/raw\",\"payload_hex\":\"086611c60ce4\"}'
   echo '{\"direction\":\"down\",\"topic\":\"devices/d/set\",\"payload\":{\"report_interval\":60}}' |
     portreeve plugin call sensor-frame.wasm
+
+A plugin that is both verifier and parser is asked about a message where there is a topic.
 
 A CONNECT has: client_id, user_name, password or password_hex, peer_address, protocol (3.1, 3.1.1,
 5.0), clean_start, keep_alive, gateway, user_properties, authentication_method,
@@ -158,9 +182,6 @@ pub(crate) struct Call {
     file: PathBuf,
     /// The question as JSON; from standard input when it is left out.
     input: Option<String>,
-    /// What to ask a plugin that is both verifier and parser.
-    #[arg(long)]
-    ask: Option<Question>,
 }
 
 impl Call {
@@ -181,17 +202,6 @@ impl Call {
         let (plugin, _) = load_plugin(&engine, &self.file, None)
             .await
             .map_err(|error| format!("{}: {error}", self.file.display()))?;
-        let question = match (self.ask, plugin.is(Role::Verifier), plugin.is(Role::Parser)) {
-            (Some(question), ..) => question,
-            (None, true, false) => Question::Verify,
-            (None, false, _) => Question::Parse,
-            (None, true, true) => {
-                return Err(
-                    "the plugin is both verifier and parser; say --ask verify or --ask parse"
-                        .to_owned(),
-                );
-            }
-        };
         let text = match self.input {
             Some(text) => text,
             None => {
@@ -201,16 +211,8 @@ impl Call {
                 text
             }
         };
-        let faulty = |error: serde_json::Error| format!("the question cannot be read: {error}");
-        match question {
-            Question::Verify => {
-                let connect: plugin_json::Connect = serde_json::from_str(&text).map_err(faulty)?;
-                connect.ask(&plugin).await
-            }
-            Question::Parse => {
-                let message: plugin_json::Message = serde_json::from_str(&text).map_err(faulty)?;
-                message.ask(&plugin).await
-            }
-        }
+        let input = serde_json::from_str(&text)
+            .map_err(|error| format!("the question cannot be read: {error}"))?;
+        plugin_json::ask(&plugin, &input).await
     }
 }

@@ -87,6 +87,11 @@ fn instances(section: &Section<'_>) -> Option<InstancePolicy> {
         return None;
     };
     let mut memory_bytes_mark = 0_usize;
+    // Who says how many there are, says that they are kept.
+    let says_more = ["instances", "calls", "memory_mark"]
+        .iter()
+        .any(|key| section.entries().any(|(k, _)| k == *key));
+    let policy = policy.or(says_more.then_some(true));
     if policy == Some(true) {
         section.integer_into("instances", &mut instances, 1..=1_000);
         section.integer_into("calls", &mut calls, 1..=1_000_000_000);

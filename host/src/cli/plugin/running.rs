@@ -1,9 +1,14 @@
 //! Commands about the plugins of a running gateway.
 
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use futures_util::StreamExt;
+use portreeve::plugin_json::MASK;
 use serde_json::{Value, json};
 
 use crate::cli::admin::Gateway;
@@ -239,28 +244,149 @@ pub(crate) struct Trace {
 impl Trace {
     pub(crate) async fn execute(self) -> ExitCode {
         let path = format!("/v1/plugins/{}/trace", self.name);
-        let response = match self.gateway.stream(&path).await {
-            Ok(response) => response,
-            Err(error) => return output::fail(&error),
+        let say = |line: &str| {
+            output::say(line);
+            Ok(())
         };
-        let mut left = self.count.unwrap_or(u64::MAX);
-        let mut bytes = response.bytes_stream();
-        let mut partial = Vec::new();
-        while left > 0 {
-            let Some(chunk) = bytes.next().await else { break };
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                Err(error) => return output::fail(&format!("the trace ended: {error}")),
-            };
-            partial.extend_from_slice(&chunk);
-            while let Some(end) = partial.iter().position(|&byte| byte == b'\n')
-                && left > 0
-            {
-                let line: Vec<u8> = partial.drain(..=end).collect();
-                output::say(String::from_utf8_lossy(&line).trim_end());
-                left -= 1;
+        match lines(&self.gateway, &path, self.count.unwrap_or(u64::MAX), say).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => output::fail(&error),
+        }
+    }
+}
+
+/// Record messages of a topic until ctrl-c, as devices publish them: a file for
+/// `portreeve plugin replay`.
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// The topic filter.
+    topic: String,
+    /// The file, which must not be there yet; standard output where it is left out.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// End after so many messages.
+    #[arg(long, value_name = "MESSAGES")]
+    count: Option<u64>,
+    /// Mask fields of this name in payloads that are JSON; may be given more than once.
+    #[arg(long, value_name = "FIELD")]
+    mask: Vec<String>,
+    /// Put numbers in the place of device names and client identifiers, the same for the same.
+    #[arg(long)]
+    anonymous: bool,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+impl Record {
+    pub(crate) async fn execute(self) -> ExitCode {
+        match self.run().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => output::fail(&error),
+        }
+    }
+
+    async fn run(self) -> Result<(), String> {
+        let mut file = match &self.out {
+            None => None,
+            Some(path) => {
+                let mut options = std::fs::OpenOptions::new();
+                // What devices send is nobody else's business.
+                let created = options.write(true).create_new(true).mode(0o600).open(path);
+                Some(created.map_err(|error| format!("{}: {error}", path.display()))?)
+            }
+        };
+        let mut names = HashMap::new();
+        let write = |line: &str| {
+            let mut recorded: Value = serde_json::from_str(line)
+                .map_err(|error| format!("the gateway's line cannot be read: {error}"))?;
+            if let Some(input) = recorded.get_mut("input") {
+                mask(input, &self.mask);
+                if self.anonymous {
+                    anonymize(input, &mut names);
+                }
+            }
+            match &mut file {
+                None => output::say(&recorded.to_string()),
+                Some(file) => writeln!(file, "{recorded}").map_err(|error| error.to_string())?,
+            }
+            Ok(())
+        };
+        let topic: String = url::form_urlencoded::byte_serialize(self.topic.as_bytes()).collect();
+        let path = format!("/v1/record?topic={topic}");
+        lines(&self.gateway, &path, self.count.unwrap_or(u64::MAX), write).await
+    }
+}
+
+/// Masks fields of a payload that is JSON; other payloads stay as they are.
+fn mask(input: &mut Value, fields: &[String]) {
+    if fields.is_empty() {
+        return;
+    }
+    let payload =
+        input.get("payload_hex").and_then(Value::as_str).and_then(|h| hex::decode(h).ok());
+    let Some(mut json) = payload.and_then(|bytes| serde_json::from_slice(&bytes).ok()) else {
+        return;
+    };
+    mask_fields(&mut json, fields);
+    if let Some(object) = input.as_object_mut() {
+        object.insert("payload_hex".to_owned(), hex::encode(json.to_string()).into());
+    }
+}
+
+fn mask_fields(value: &mut Value, fields: &[String]) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                if fields.contains(key) {
+                    *value = MASK.into();
+                } else {
+                    mask_fields(value, fields);
+                }
             }
         }
-        ExitCode::SUCCESS
+        Value::Array(items) => items.iter_mut().for_each(|item| mask_fields(item, fields)),
+        _ => {}
     }
+}
+
+/// Names become numbers, also as levels of the topic.
+fn anonymize(input: &mut Value, names: &mut HashMap<String, String>) {
+    let Some(object) = input.as_object_mut() else { return };
+    let mut replaced = Vec::new();
+    for key in ["device", "client_id"] {
+        let Some(Value::String(name)) = object.get_mut(key) else { continue };
+        let number = names.len() + 1;
+        let other = names.entry(name.clone()).or_insert_with(|| format!("device-{number}"));
+        replaced.push((std::mem::replace(name, other.clone()), other.clone()));
+    }
+    if let Some(Value::String(topic)) = object.get_mut("topic") {
+        let level = |level: &str| {
+            let found = replaced.iter().find(|(name, _)| name == level);
+            found.map_or_else(|| level.to_owned(), |(_, other)| other.clone())
+        };
+        *topic = topic.split('/').map(level).collect::<Vec<_>>().join("/");
+    }
+}
+
+/// Takes lines of a resource as they come, at most `max` of them.
+async fn lines(
+    gateway: &Gateway,
+    path: &str,
+    max: u64,
+    mut take: impl FnMut(&str) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut bytes = gateway.stream(path).await?.bytes_stream();
+    let (mut left, mut partial) = (max, Vec::new());
+    while left > 0 {
+        let Some(chunk) = bytes.next().await else { break };
+        partial.extend_from_slice(&chunk.map_err(|error| format!("the gateway: {error}"))?);
+        while let Some(end) = partial.iter().position(|&byte| byte == b'\n')
+            && left > 0
+        {
+            let line: Vec<u8> = partial.drain(..=end).collect();
+            take(String::from_utf8_lossy(&line).trim_end())?;
+            left -= 1;
+        }
+    }
+    Ok(())
 }

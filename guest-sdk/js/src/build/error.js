@@ -1,0 +1,2 @@
+/** What stopped a build: where, what, and what to do. */
+export class BuildError extends Error {}

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Tests the SDK: natively, and the component tests/probe, which has both roles, if PORTREEVE names
+the gateway's binary."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS.parent))
+import cases  # noqa: E402
+import tools  # noqa: E402
+
+
+def main() -> None:
+    tools.wit()
+    other = TESTS.parent.parent / "c" / "tools.py"
+    if other.is_file() and other.read_bytes() != (TESTS.parent / "tools.py").read_bytes():
+        sys.exit(f"{other} and guest-sdk/zig/tools.py differ")
+    tools.install_zig()
+    library = TESTS.parent / "src" / "portreeve.zig"
+    tools.zig("test", "--dep", "portreeve", f"-Mroot={TESTS / 'sdk_test.zig'}", f"-Mportreeve={library}")
+    build = [sys.executable, TESTS.parent / "build.py", "build", "probe"]
+    subprocess.run(build, cwd=TESTS / "probe", check=True)
+    if os.environ.get("PORTREEVE"):
+        cases.ask(TESTS / "probe" / "build" / "probe.wasm", TESTS / "probe" / "cases.json")
+
+
+main()
