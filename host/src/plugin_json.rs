@@ -434,6 +434,9 @@ pub struct Case {
     /// What it is about.
     #[serde(default)]
     pub name: Option<String>,
+    /// What a plugin that is both is asked as.
+    #[serde(default)]
+    pub ask: Option<Question>,
     /// What is asked, as `portreeve plugin call` takes it.
     pub input: Value,
     /// What the answer has to hold.
@@ -460,7 +463,7 @@ impl Case {
     /// # Errors
     /// What is wrong with the question, or why there is no answer.
     pub async fn ask(&self, version: &Arc<Version>) -> Result<Value, String> {
-        ask(version, &self.input).await
+        ask(version, self.ask, &self.input).await
     }
 
     /// Whether the answer is what it has to be.
@@ -483,22 +486,40 @@ impl Case {
 ///
 /// # Errors
 /// What is wrong with the question, or why there is no answer.
-pub async fn ask(version: &Arc<Version>, input: &Value) -> Result<Value, String> {
-    let question = question(version, input)?;
+pub async fn ask(
+    version: &Arc<Version>,
+    role: Option<Question>,
+    input: &Value,
+) -> Result<Value, String> {
+    let question = question(version, role, input)?;
     match ask_question(version, &question).await {
         Ok(answer) => Ok(answered(Ok(answer))),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// The question in a JSON object: a message has a topic, a CONNECT has none.
+/// What a plugin is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Question {
+    /// Who is this?
+    Verify,
+    /// What does this message mean?
+    Parse,
+}
+
+/// The question in a JSON object. Where a plugin is both verifier and parser and nothing is said,
+/// one with a topic is about a message.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn question(version: &Version, input: &Value) -> Result<Asked, String> {
+pub fn question(version: &Version, role: Option<Question>, input: &Value) -> Result<Asked, String> {
     let faulty = |error: serde_json::Error| format!("the question cannot be read: {error}");
-    let is_message = input.get("topic").is_some();
-    if version.is(Role::Parser) && (is_message || !version.is(Role::Verifier)) {
+    let guessed = match input.get("topic").is_some() || !version.is(Role::Verifier) {
+        true if version.is(Role::Parser) => Question::Parse,
+        _ => Question::Verify,
+    };
+    if role.unwrap_or(guessed) == Question::Parse {
         let message: Message = serde_json::from_value(input.clone()).map_err(faulty)?;
         return Ok(Asked::Publish(Arc::new(message.question()?)));
     }

@@ -182,6 +182,9 @@ pub(crate) struct Call {
     file: PathBuf,
     /// The question as JSON; from standard input when it is left out.
     input: Option<String>,
+    /// What to ask a plugin that is both verifier and parser; guessed where it is left out.
+    #[arg(long)]
+    ask: Option<plugin_json::Question>,
 }
 
 impl Call {
@@ -213,6 +216,6 @@ impl Call {
         };
         let input = serde_json::from_str(&text)
             .map_err(|error| format!("the question cannot be read: {error}"))?;
-        plugin_json::ask(&plugin, &input).await
+        plugin_json::ask(&plugin, self.ask, &input).await
     }
 }

@@ -154,7 +154,7 @@ impl Bench {
         if let Some(text) = &self.input {
             let input: Value = serde_json::from_str(text)
                 .map_err(|error| format!("the question cannot be read: {error}"))?;
-            return question(version, &input);
+            return question(version, None, &input);
         }
         let folder = match self.file.is_dir() {
             true => self.file.join("cases"),
@@ -162,7 +162,7 @@ impl Bench {
             false => self.file.parent().unwrap_or_else(|| Path::new(".")).join("../cases"),
         };
         for (_, case) in cases(&folder)? {
-            let asked = question(version, &case.input)?;
+            let asked = question(version, case.ask, &case.input)?;
             if ask_question(version, &asked).await.is_ok() {
                 return Ok(asked);
             }

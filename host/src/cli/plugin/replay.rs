@@ -112,7 +112,7 @@ async fn loaded(engine: &Engine, path: &Path) -> Result<Arc<Version>, String> {
 }
 
 async fn asked(version: &Arc<Version>, input: &Value) -> Value {
-    match plugin_json::ask(version, input).await {
+    match plugin_json::ask(version, None, input).await {
         Ok(answer) => answer,
         Err(error) => json!({ "error": error }),
     }
