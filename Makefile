@@ -44,6 +44,7 @@ run: guests ## Run the development gateway on port 1883 with the example plugins
 test: guests ## Run all tests
 	@cargo test --workspace --lib --bins --tests --examples
 	@cargo test --workspace --doc
+	@./tools/test-sdks
 
 .PHONY: check
 check: setup setup-check ## Formatting, lints, documentation, licences and sources of dependencies

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use portreeve::config::PluginManifest;
 use portreeve::plugin_json;
 use portreeve::plugins::{load_plugin, plugin_name};
-use portreeve_plugin::{Engine, Role, Version, load_component};
+use portreeve_plugin::{CodeCache, Engine, Role, Version, load_component};
 use serde_json::{Value, json};
 
 use super::output;
@@ -162,6 +162,15 @@ fn say_description(file: &Path, description: &Value) {
     ));
 }
 
+/// Compiled code in the author's own cache folder: a component in Python takes seconds to compile.
+/// Without a folder, or with one that others may write to, it is compiled each time.
+fn authors_cache() -> Option<CodeCache> {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let folder = named.filter(|folder| folder.is_absolute()).or_else(home)?;
+    CodeCache::open(&folder.join("portreeve/code")).ok()
+}
+
 /// Ask a plugin once: JSON in, JSON out.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -202,7 +211,7 @@ impl Call {
         // What the guest logs is what its author wants to see.
         super::run::log_to_stderr("warn,plugin=debug")?;
         let engine = Engine::new().map_err(|error| error.to_string())?;
-        let (plugin, _) = load_plugin(&engine, &self.file, None)
+        let (plugin, _) = load_plugin(&engine, &self.file, authors_cache().as_ref())
             .await
             .map_err(|error| format!("{}: {error}", self.file.display()))?;
         let text = match self.input {

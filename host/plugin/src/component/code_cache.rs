@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
@@ -23,6 +24,10 @@ pub struct CodeCache {
 }
 
 const OTHERS_MAY_WRITE: u32 = 0o022;
+/// Components whose code is kept: some for each plugin that a directory may hold.
+const ENTRIES_MAX: usize = 300;
+/// Bytes of it; a component in Python has about 35 MB.
+const BYTES_MAX: u64 = 4 << 30;
 
 impl CodeCache {
     /// Opens or creates the directory.
@@ -47,16 +52,43 @@ impl CodeCache {
         let code = self.directory.join(format!("{}.cwasm", key(engine, bytes)));
         let recorded = code.with_extension("sha256");
         if let Some(component) = load(engine, &code, &recorded) {
+            // The last use counts when room is made; an older time only takes it away earlier.
+            let _noted =
+                fs::File::open(&code).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(component);
         }
         let component = Component::from_binary(&engine.wasmtime, bytes)?;
         let serialized = component.serialize()?;
         let digest = hex::encode(Sha256::digest(&serialized));
         let stored = write(&code, &serialized).and_then(|()| write(&recorded, digest.as_bytes()));
-        if let Err(error) = stored {
+        if let Err(error) = stored.and_then(|()| self.make_room(&code)) {
             tracing::warn!(path = %code.display(), %error, "compiled code was not stored");
         }
         Ok(component)
+    }
+
+    /// Removes what was used least lately, beyond so many entries and bytes. `newest` stays.
+    fn make_room(&self, newest: &Path) -> io::Result<()> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "cwasm") && path != newest {
+                // One that another process removed meanwhile is gone.
+                let Ok(metadata) = fs::metadata(&path) else { continue };
+                entries.push((metadata.modified()?, metadata.len(), path));
+            }
+        }
+        entries.sort_by(|one, other| other.cmp(one));
+        let mut bytes = 0_u64;
+        for (index, (_, length, path)) in entries.into_iter().enumerate() {
+            bytes = bytes.saturating_add(length);
+            if index + 1 >= ENTRIES_MAX || bytes > BYTES_MAX {
+                fs::remove_file(&path)?;
+                // Without its code it means nothing.
+                let _is_gone = fs::remove_file(path.with_extension("sha256"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -131,6 +163,24 @@ mod tests {
         assert!(super::load(&engine, &code, &recorded).is_none(), "its digest is another");
         cache.compile(&engine, EMPTY_COMPONENT).unwrap();
         assert!(super::load(&engine, &code, &recorded).is_some(), "compiled again and stored");
+    }
+
+    #[test]
+    fn what_was_used_least_lately_makes_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = CodeCache::open(&directory.path().join("code")).unwrap();
+        let path = |number: usize| cache.directory.join(format!("{number}.cwasm"));
+        let old = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
+        for number in 0..super::ENTRIES_MAX + 5 {
+            let file = std::fs::File::create(path(number)).unwrap();
+            file.set_modified(old + std::time::Duration::from_secs(number as u64)).unwrap();
+            std::fs::write(path(number).with_extension("sha256"), "").unwrap();
+        }
+        let newest = path(0);
+        cache.make_room(&newest).unwrap();
+        let left = std::fs::read_dir(&cache.directory).unwrap().count();
+        assert_eq!(left, 2 * super::ENTRIES_MAX, "each with its digest");
+        assert!(path(0).exists() && !path(1).exists() && path(super::ENTRIES_MAX).exists());
     }
 
     #[test]

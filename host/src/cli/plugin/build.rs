@@ -96,7 +96,7 @@ impl Test {
         }
         let engine = Engine::new().map_err(|error| error.to_string())?;
         let file = project.output();
-        let loaded = load_plugin(&engine, &file, None).await;
+        let loaded = load_plugin(&engine, &file, super::authors_cache().as_ref()).await;
         let (version, _) = loaded.map_err(|error| format!("{}: {error}", file.display()))?;
         let is_wanted = |name: &str| self.only.as_ref().is_none_or(|text| name.contains(text));
         let mut all = Vec::new();

@@ -107,7 +107,7 @@ impl Replay {
 }
 
 async fn loaded(engine: &Engine, path: &Path) -> Result<Arc<Version>, String> {
-    let loaded = load_plugin(engine, path, None).await;
+    let loaded = load_plugin(engine, path, super::authors_cache().as_ref()).await;
     loaded.map(|(version, _)| version).map_err(|why| format!("{}: {why}", path.display()))
 }
 

@@ -64,7 +64,7 @@ impl Serve {
 
     async fn config(&self, component: &Path) -> Result<Config, String> {
         let engine = Engine::new().map_err(|error| error.to_string())?;
-        let loaded = load_plugin(&engine, component, None).await;
+        let loaded = load_plugin(&engine, component, super::authors_cache().as_ref()).await;
         let (version, _) = loaded.map_err(|why| format!("{}: {why}", component.display()))?;
         let mut config = Config::default();
         config.plugins = component.parent().map(Path::to_owned);
