@@ -3,6 +3,7 @@
 
 pub mod scale;
 pub mod servers;
+pub mod swaps;
 pub mod traffic;
 
 use std::fs;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use portreeve_mqtt::QoS;
 use portreeve_tests::load::servers::{ServerProcess, With, gateway, mosquitto, mosquitto_with};
+use portreeve_tests::load::swaps::{self, Swapped};
 use portreeve_tests::load::traffic::{Shape, connects, idle, one_after_another, round_trips, run};
 use portreeve_tests::load::{Measured, median, resident_bytes, scale};
 
@@ -53,6 +54,15 @@ enum Command {
     /// Routing and retained messages at 1,000, 100,000 and 1,000,000; a storm of connections; a
     /// start with many sessions and messages.
     Scale,
+    /// Versions of a plugin are swapped while clients connect and publish.
+    Swaps {
+        /// Swaps.
+        #[arg(long, default_value_t = 1_000)]
+        count: u32,
+        /// Clients.
+        #[arg(long, default_value_t = 50)]
+        clients: usize,
+    },
     /// One shape against a server that runs already.
     Run {
         /// Its address.
@@ -79,6 +89,10 @@ async fn main() {
         Command::Spin => spin().await,
         Command::Durable { runs, seconds } => durable(runs, Duration::from_secs(seconds)).await,
         Command::Scale => scale().await,
+        Command::Swaps { count, clients } => {
+            let swapped = tokio::task::spawn_blocking(move || swaps::run(count, clients)).await;
+            tell_swaps(&swapped.unwrap());
+        }
         Command::Run { address, pid, qos, parsed, seconds } => {
             let qos = QoS::from_bits(qos).unwrap();
             let duration = Duration::from_secs(seconds);
@@ -86,6 +100,22 @@ async fn main() {
             println!("{measured:?}");
         }
     }
+}
+
+fn tell_swaps(swapped: &Swapped) {
+    let Swapped { messages, connects, refused, wrong, live, resident_bytes } = swapped;
+    let ms = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1000.0);
+    println!("{} swaps: {connects} CONNECTs, {refused} refused", live.len());
+    println!("{messages} messages parsed, {wrong} lost, refused or parsed wrongly");
+    println!(
+        "rename to live: median {:.1} ms, max {:.1} ms",
+        ms(live.get(live.len() / 2)),
+        ms(live.last())
+    );
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let (early, late) = resident_bytes;
+    println!("resident after a tenth: {:.1} MiB, at the end: {:.1} MiB", mib(*early), mib(*late));
+    assert!(*refused == 0 && *wrong == 0, "clients noticed the swaps");
 }
 
 /// While a guest spins a hundred times for one client, another one's latency.
