@@ -281,11 +281,6 @@ impl Config {
         self.path.as_ref().is_some_and(|path| modified(path) != self.modified)
     }
 
-    /// The file as it is now is known.
-    pub(crate) fn note_file(&mut self) {
-        self.modified = self.path.as_ref().and_then(|path| modified(path));
-    }
-
     /// What `other` changes that only a restart does.
     pub(crate) fn needs_restart(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
@@ -299,6 +294,12 @@ impl Config {
         note(self.data != other.data || self.durability != other.durability, "[data] and [store]");
         note(self.admin_socket != other.admin_socket, "[admin]");
         note(self.limits != other.limits, "[limits]");
+        note(
+            self.devices != other.devices,
+            "[[device]]: until then the devices are what they were",
+        );
+        note(self.sys_interval != other.sys_interval, "[sys]");
+        note(self.drain_timeout != other.drain_timeout, "[shutdown]");
         for gateway in &other.gateways {
             match self.gateways.iter().find(|ours| ours.name == gateway.name) {
                 None => note(true, &format!("gateway {:?}", gateway.name)),

@@ -76,7 +76,7 @@ pub struct Device {
 }
 
 /// A device with what it proves itself by.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ImportedDevice {
     /// The registry entry.
     pub device: Device,

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Watch};
 use crate::gateway::Gateway;
-use crate::plugins::scan::{Changes, Scanner};
+use crate::plugins::scan::{Changes, STILL, Scanner, Stamp, stamp};
 
 pub(crate) mod differences;
 pub(crate) mod set;
@@ -82,33 +82,43 @@ pub(crate) struct Reload {
     pub(crate) concluded: mpsc::Receiver<Concluded>,
     pub(crate) differences: mpsc::Receiver<Difference>,
     pub(crate) differing: Differences,
+    /// What the configuration file looked like last, and since when it is to be read again.
+    pub(crate) config_seen: Option<(Option<Stamp>, Option<Instant>)>,
 }
 
 impl Reload {
     /// The task, and what gives it commands.
     pub(crate) fn task(self) -> (Reloader, impl Future<Output = ()> + Send) {
         let (orders, receiver) = mpsc::channel(COMMANDS_MAX);
-        (Reloader { orders }, self.run(receiver))
+        // Before anything can change.
+        let watcher = self.watcher();
+        (Reloader { orders }, self.run(receiver, watcher))
     }
 
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut watcher = self.watcher();
-        let mut again_after = None;
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>, mut watcher: Watcher) {
+        // Kept over the turns of the loop: what comes often must not put it off.
+        let mut next_look = Instant::now();
         loop {
             let interval = match self.config.watch {
                 Watch::Notify => LOOK_INTERVAL,
                 Watch::Poll => self.config.poll_interval,
                 Watch::Off => Duration::MAX,
             };
-            let wait = again_after.take().map_or(interval, |again: Duration| again.min(interval));
+            let looks = interval < LONG_WAIT || next_look > Instant::now();
             tokio::select! {
                 told = watcher.told() => {
                     tokio::time::sleep(TOGETHER).await;
                     let is_whole = watcher.take(told);
-                    again_after = self.look(is_whole, "directory").await;
+                    let again_after = self.look(is_whole, "directory").await;
+                    next_look = Instant::now() + again_after.unwrap_or(interval).min(LONG_WAIT);
                 }
-                () = tokio::time::sleep(wait.min(LONG_WAIT)), if wait < LONG_WAIT => {
-                    again_after = self.look(false, "directory").await;
+                () = tokio::time::sleep_until(next_look.into()), if looks => {
+                    if watcher.is_being_written() {
+                        next_look = Instant::now() + STILL;
+                        continue;
+                    }
+                    let again_after = self.look(false, "directory").await;
+                    next_look = Instant::now() + again_after.unwrap_or(interval).min(LONG_WAIT);
                 }
                 Some(order) = orders.recv() => self.obey(order).await,
                 Some(concluded) = self.concluded.recv() => {
@@ -132,13 +142,8 @@ impl Reload {
     /// Looks at the files, and makes the changes that they ask for. Gives the time after which they
     /// are looked at again.
     async fn look(&mut self, is_whole: bool, by: &str) -> Option<Duration> {
-        if let Some(reread) = &self.reread
-            && self.config.is_changed()
-        {
-            let config = reread();
-            self.configure(config, by);
-        }
-        let scanner = self.scanner.as_mut()?;
+        let config_again = self.look_at_config(is_whole, by);
+        let Some(scanner) = self.scanner.as_mut() else { return config_again };
         let changes = match scanner.look(Instant::now(), is_whole) {
             Ok(changes) => changes,
             Err(error) => {
@@ -146,11 +151,35 @@ impl Reload {
                 return None;
             }
         };
-        let again_after = changes.again_after;
+        let again_after = [changes.again_after, config_again].into_iter().flatten().min();
         if !changes.is_empty() {
             self.apply(changes, by).await;
         }
         again_after
+    }
+
+    /// Reads the configuration again when its file is another one, and whole. Gives the time after
+    /// which it may be.
+    fn look_at_config(&mut self, is_whole: bool, by: &str) -> Option<Duration> {
+        let path = self.config.path.clone()?;
+        let reread = self.reread.as_ref()?;
+        let now = stamp(&path);
+        if self.config_seen.as_ref().is_none_or(|(seen, _)| *seen != now) {
+            let is_first = self.config_seen.is_none();
+            self.config_seen = Some((now, Some(Instant::now())));
+            if is_first && !self.config.is_changed() {
+                self.config_seen = Some((now, None));
+            }
+        }
+        let (_, since) = self.config_seen.as_mut()?;
+        let left = STILL.saturating_sub((*since)?.elapsed());
+        if !is_whole && !left.is_zero() {
+            return Some(left);
+        }
+        *since = None;
+        let config = reread();
+        self.configure(config, by);
+        None
     }
 
     async fn apply(&mut self, changes: Changes, by: &str) {
@@ -167,10 +196,10 @@ impl Reload {
     fn configure(&mut self, config: Result<Config, Vec<String>>, by: &str) -> bool {
         let config = match config {
             Ok(config) => config,
-            Err(mistakes) => return refuse(&mut self.config, &mistakes, by),
+            Err(mistakes) => return refuse(&mistakes, by),
         };
         if let Err(mistakes) = self.set.reconfigure(&config, &self.gateways) {
-            return refuse(&mut self.config, &mistakes, by);
+            return refuse(&mistakes, by);
         }
         let restart = self.config.needs_restart(&config);
         if !restart.is_empty() {
@@ -215,9 +244,7 @@ impl Reload {
     }
 }
 
-fn refuse(config: &mut Config, mistakes: &[String], by: &str) -> bool {
-    // Once for each state of the file.
-    config.note_file();
+fn refuse(mistakes: &[String], by: &str) -> bool {
     tracing::error!(by, "configuration refused, the old one goes on: {}", mistakes.join("; "));
     false
 }

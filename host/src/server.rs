@@ -174,6 +174,7 @@ async fn start_plugins(config: &Config) -> Result<Reload, StartError> {
         concluded: concluded_receiver,
         differences: differences_receiver,
         differing: Differences::into_directory(remembered),
+        config_seen: None,
     })
 }
 
@@ -233,6 +234,9 @@ impl Server {
     ) -> Self {
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
+        let view = reload.set.view();
+        let (reloader, changes) = reload.task();
+        tasks.spawn(until(shutdown.clone(), changes));
         let mut addresses = Vec::new();
         for listener in bound {
             if let Ok(address) = listener.socket.local_addr() {
@@ -244,9 +248,6 @@ impl Server {
         tasks
             .spawn(until(shutdown.clone(), sys::publish(Arc::clone(&broker), config.sys_interval)));
         tasks.spawn(until(shutdown.clone(), do_due(Arc::clone(&broker))));
-        let view = reload.set.view();
-        let (reloader, changes) = reload.task();
-        tasks.spawn(until(shutdown.clone(), changes));
         if let Some(socket) = socket {
             let reloader = reloader.clone();
             tasks.spawn(socket.serve(Admin {

@@ -191,6 +191,28 @@ fn the_configuration_is_read_again_when_it_changes_and_on_sighup() {
 }
 
 #[test]
+fn a_configuration_that_is_half_written_is_not_live() {
+    let gateway = Gateway::start();
+    let mut client = gateway.client();
+    Gateway::wait_for(&mut client, "1:x");
+    client.subscribe("a/in", 0);
+    let path = gateway.folder.path().join("gateway.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // What stands in front of the binding is a configuration, too.
+    let (begin, rest) = text.split_at(text.find("[[gateway.binding]]").unwrap());
+    let mut file = std::fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut file, begin.as_bytes()).unwrap();
+    let paused = Instant::now();
+    while paused.elapsed() < Duration::from_millis(1500) {
+        assert_eq!(Gateway::answer(&mut client), "1:x", "the binding is gone");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::io::Write::write_all(&mut file, rest.replace("a/in", "other/in").as_bytes()).unwrap();
+    drop(file);
+    Gateway::wait_for(&mut client, "x");
+}
+
+#[test]
 fn calls_are_traced_with_what_the_guest_logs() {
     let gateway = Gateway::start();
     let mut client = gateway.client();

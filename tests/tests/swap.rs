@@ -325,6 +325,46 @@ fn a_shadow_answers_nobody_and_its_differences_are_written() {
 }
 
 #[test]
+fn a_shadow_that_differs_all_the_time_does_not_keep_files_from_being_looked_at() {
+    let gateway = TestGateway::open()
+        .with_plugin("versioned", &manifest("1", ""))
+        .with_binding("versioned", "+/in", "may_publish = [\"+/out\"]")
+        .with_plugins_line("watch = \"poll\"\npoll_interval = \"200ms\"")
+        .start();
+    let mut client = subscriber(&gateway, "client");
+    put(gateway.folder(), "versioned.toml", manifest("2", "shadow = \"100%\""));
+    std::thread::sleep(Duration::from_secs(1));
+    put(gateway.folder(), "versioned.toml", manifest("3", ""));
+    wait_for(&mut client, "3");
+}
+
+#[test]
+fn a_canary_that_runs_over_its_time_does_not_close_the_old_version() {
+    let gateway = TestGateway::open()
+        .with_plugin("echo", "[limits]\ndeadline = \"100ms\"\n[breaker]\nfaults = 3\ndevices = 1")
+        .with_binding("echo", "in", "may_publish = [\"#\"]")
+        .start();
+    let mut clients: Vec<Client> =
+        (0..10).map(|number| gateway.client(V5, &format!("device-{number}"))).collect();
+    let spins =
+        "canary = \"100%\"\n[limits]\ndeadline = \"100ms\"\n[breaker]\nfaults = 3\ndevices = 1";
+    put(gateway.folder(), "echo.toml", spins);
+    put(gateway.folder(), "echo.wasm", variant("spin", 1));
+    let begin = Instant::now();
+    let mut over = 0;
+    while over == 0 {
+        assert!(begin.elapsed() < LIVE_WITHIN * 3, "the canary was not asked");
+        std::thread::scope(|scope| {
+            for client in &mut clients {
+                scope.spawn(move || client.publish_at_least_once("in", "x"));
+            }
+        });
+        over = usize::try_from(gateway.count("parser_faults")).unwrap();
+    }
+    assert_ne!(clients[0].publish_at_least_once("in", "x"), 0x83, "the old version is not asked");
+}
+
+#[test]
 fn a_plugin_that_fails_for_everybody_is_not_asked_for_a_while() {
     let breaker = "[breaker]\nfaults = 10\ndevices = 3\nopen = \"1s\"";
     let failing = format!("{}fail = \"yes\"\n{breaker}", manifest("1", ""));

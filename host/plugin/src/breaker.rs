@@ -4,7 +4,7 @@
 //! It opens when most calls of several devices fail. One device whose messages make a parser trap
 //! must not stop the others, so it takes faults of [`BreakerPolicy::devices`] devices at least.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -64,6 +64,7 @@ pub enum BreakerState {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     mode: AtomicU8,
+    generation: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -79,18 +80,35 @@ struct Inner {
     open_until: Instant,
     is_probing: bool,
     good_probes: u32,
+    /// Counted up with each version: what an old one does says nothing about the next.
+    generation: u64,
+}
+
+/// How a call ended, as far as the breaker is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The guest answered.
+    Answered,
+    /// It failed.
+    Failed,
+    /// It was not asked, or another version was.
+    Unasked,
 }
 
 /// A call that was let through. A probe that is dropped makes room for the next.
 pub(crate) struct Admitted<'a> {
     breaker: &'a Breaker,
     is_probe: bool,
+    generation: u64,
 }
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         if self.is_probe {
-            self.breaker.inner.lock().is_probing = false;
+            let mut inner = self.breaker.inner.lock();
+            if inner.generation == self.generation {
+                inner.is_probing = false;
+            }
         }
     }
 }
@@ -115,8 +133,9 @@ impl Breaker {
             open_until: now,
             is_probing: false,
             good_probes: 0,
+            generation: 0,
         };
-        Self { mode: AtomicU8::new(QUIET), inner: Mutex::new(inner) }
+        Self { mode: AtomicU8::new(QUIET), generation: AtomicU64::new(0), inner: Mutex::new(inner) }
     }
 
     /// Closed, with another policy: what the version before it did says nothing about this one.
@@ -124,13 +143,17 @@ impl Breaker {
         let mut inner = self.inner.lock();
         inner.policy = policy;
         inner.openings = 0;
+        inner.is_probing = false;
+        inner.generation = inner.generation.wrapping_add(1);
+        self.generation.store(inner.generation, Ordering::Release);
         inner.forget();
         self.mode.store(QUIET, Ordering::Release);
     }
 
     /// Whether a call may begin; otherwise the time until one may.
     pub(crate) fn admit(&self, now: Instant) -> Result<Admitted<'_>, Duration> {
-        let mut admitted = Admitted { breaker: self, is_probe: false };
+        let generation = self.generation.load(Ordering::Acquire);
+        let mut admitted = Admitted { breaker: self, is_probe: false, generation };
         if self.mode.load(Ordering::Acquire) != OPEN {
             return Ok(admitted);
         }
@@ -141,6 +164,7 @@ impl Breaker {
         }
         inner.is_probing = true;
         admitted.is_probe = true;
+        admitted.generation = inner.generation;
         Ok(admitted)
     }
 
@@ -148,15 +172,20 @@ impl Breaker {
     pub(crate) fn note(
         &self,
         admitted: &Admitted<'_>,
-        is_fault: bool,
+        ended: Ended,
         device: impl FnOnce() -> u64,
         now: Instant,
     ) -> Option<Change> {
-        let mode = self.mode.load(Ordering::Acquire);
-        if mode == QUIET && !is_fault {
+        let is_fault = ended == Ended::Failed;
+        let is_quiet = self.mode.load(Ordering::Acquire) == QUIET;
+        if ended == Ended::Unasked || is_quiet && !is_fault {
             return None;
         }
         let mut inner = self.inner.lock();
+        if inner.generation != admitted.generation {
+            return None;
+        }
+        let mode = self.mode.load(Ordering::Acquire);
         if admitted.is_probe {
             return self.note_probe(&mut inner, is_fault, now);
         }
@@ -242,7 +271,8 @@ mod tests {
 
     fn call(breaker: &Breaker, is_fault: bool, device: u64, now: Instant) -> Option<Change> {
         let admitted = breaker.admit(now).ok()?;
-        breaker.note(&admitted, is_fault, || device, now)
+        let ended = if is_fault { Ended::Failed } else { Ended::Answered };
+        breaker.note(&admitted, ended, || device, now)
     }
 
     #[test]
@@ -296,6 +326,31 @@ mod tests {
                 assert_eq!(call(&breaker, false, device, now), None);
             }
         }
+    }
+
+    #[test]
+    fn calls_of_a_version_that_was_replaced_do_not_count() {
+        let (breaker, now) = breaker();
+        let old: Vec<_> = (0..8).map(|_| breaker.admit(now).ok().unwrap()).collect();
+        breaker.reset(BreakerPolicy { faults: 4, devices: 2, ..BreakerPolicy::default() });
+        for (device, call) in (0..).zip(&old) {
+            assert_eq!(breaker.note(call, Ended::Failed, || device, now), None);
+        }
+        assert_eq!(breaker.state(now), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_probe_that_was_not_answered_is_not_a_good_one() {
+        let (breaker, mut now) = breaker();
+        for device in 0..4 {
+            call(&breaker, true, device, now);
+        }
+        now += Duration::from_secs(1);
+        for _ in 0..5 {
+            let probe = breaker.admit(now).ok().unwrap();
+            assert_eq!(breaker.note(&probe, Ended::Unasked, || 0, now), None);
+        }
+        assert_eq!(breaker.state(now), BreakerState::HalfOpen);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::bindings::exports::portreeve::plugin::on_connect::Verdict;
 use crate::bindings::exports::portreeve::plugin::on_publish::Outcome;
-use crate::breaker::{Breaker, BreakerState, Change};
+use crate::breaker::{Breaker, BreakerState, Change, Ended};
 use crate::call::CallError;
 use crate::host_functions::log::Capture;
 use crate::host_functions::state::StateSpace;
@@ -256,16 +256,22 @@ impl Plugin {
         let device = hash(&ask.device());
         let versions = self.versions.load();
         let is_watched = versions.rollout.is_some() || self.is_traced.load(Ordering::Relaxed);
-        let result = if is_watched {
+        let (result, is_live) = if is_watched {
             let versions = arc_swap::Guard::into_inner(versions);
             Box::pin(self.watched(versions, ask, device)).await
         } else {
             let live = Arc::clone(&versions.live);
             drop(versions);
-            live.call(ask, None).await
+            (live.call(ask, None).await, true)
         };
-        let is_fault = result.as_ref().is_err_and(|error| error.kind().is_the_guests());
-        match self.breaker.note(&admitted, is_fault, || device, Instant::now()) {
+        let ended = match &result {
+            // What a version that is tried does, decides about it and not about the plugin.
+            _ if !is_live => Ended::Unasked,
+            Ok(_) => Ended::Answered,
+            Err(error) if error.kind().is_the_guests() => Ended::Failed,
+            Err(_) => Ended::Unasked,
+        };
+        match self.breaker.note(&admitted, ended, || device, Instant::now()) {
             None => {}
             Some(Change::Opened(time)) => {
                 let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -276,13 +282,13 @@ impl Plugin {
         result
     }
 
-    /// A call that somebody looks at: a rollout, or a trace.
+    /// A call that somebody looks at: a rollout, or a trace. Says whether the live version answered.
     async fn watched<A: Ask>(
         self: &Arc<Self>,
         versions: Arc<Versions>,
         ask: A,
         device: u64,
-    ) -> Result<A::Answer, CallError> {
+    ) -> (Result<A::Answer, CallError>, bool) {
         let shared = ask.share();
         let live = &versions.live;
         let rollout = versions.rollout.as_ref().filter(|rollout| rollout.is_for(device));
@@ -292,14 +298,14 @@ impl Plugin {
             if let Some(rollout) = rollout {
                 self.shadow(live, rollout, shared, &result);
             }
-            return result;
+            return (result, true);
         };
         let result = self.traced(&canary.candidate, shared.clone()).await;
         self.conclude(live, canary);
         match result {
             // The device need not suffer from what the new version does wrong.
-            Err(CallError::Guest(_)) => self.traced(live, shared).await,
-            other => other,
+            Err(CallError::Guest(_)) => (self.traced(live, shared).await, true),
+            other => (other, false),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Everything that the command line prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing belongs")]
+#![expect(clippy::print_stderr, clippy::exit, reason = "this is where printing belongs")]
 
 use std::process::ExitCode;
 
@@ -8,7 +8,15 @@ pub(crate) const FAILED: u8 = 1;
 
 /// One line on standard output.
 pub(crate) fn say(line: &str) {
-    println!("{line}");
+    print(format_args!("{line}"));
+}
+
+/// Whoever reads may have seen enough, as `head` has: that is no error, and the end.
+fn print(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// One line on standard error, and the exit code for it.
@@ -27,5 +35,5 @@ pub(crate) fn fail_all(lines: &[String]) -> ExitCode {
 
 /// JSON on standard output.
 pub(crate) fn json(value: &serde_json::Value) {
-    println!("{value:#}");
+    print(format_args!("{value:#}"));
 }

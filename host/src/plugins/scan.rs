@@ -14,7 +14,7 @@ pub(crate) const STILL: Duration = Duration::from_millis(300);
 
 /// A file as the system describes it; symbolic links are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     bytes: u64,
@@ -23,7 +23,7 @@ struct Stamp {
 }
 
 /// `None` where there is no such file.
-fn stamp(path: &Path) -> Option<Stamp> {
+pub(crate) fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some(Stamp {
         device: metadata.dev(),

@@ -287,7 +287,17 @@ impl PluginSet {
                 }
             }
         }
-        let rules = match all_rules(config, gateways, &next) {
+        // What is on its way has to fit, too: nobody looks when it is promoted.
+        let mut promoted = next.clone();
+        for Ready { source, version, .. } in all_ready.iter().filter(|ready| ready.stage.is_some())
+        {
+            if let Some(loaded) = promoted.get_mut(&source.name) {
+                loaded.manifest = source.manifest.clone();
+                loaded.roles = roles(version);
+            }
+        }
+        let fits = all_rules(config, gateways, &promoted);
+        let rules = match fits.and_then(|_| all_rules(config, gateways, &next)) {
             Ok(rules) => rules,
             Err(mistakes) => {
                 let why = WhyNot::DoesNotFit(mistakes.join("\n")).to_string();
@@ -454,10 +464,10 @@ impl PluginSet {
             .await
             .map_err(|why| format!("version {} does not start: {why}", short(digest)))?;
         let replaced = plugin.live();
-        self.archive.bar(name, replaced.digest());
         self.publish(vec![ready], BTreeSet::new(), config, gateways, by);
         self.show();
         if plugin.live().digest() == digest {
+            self.archive.bar(name, replaced.digest());
             let reason = "by command";
             self.archive.record(name, replaced.digest(), by, Happened::RolledBack, reason);
             return Ok(format!(

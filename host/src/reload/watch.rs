@@ -1,7 +1,7 @@
 //! Is told by the system when something happens in a directory.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
@@ -70,6 +70,12 @@ impl Watcher {
         }
     }
 
+    /// Whether a file was begun and not ended yet.
+    pub(crate) fn is_being_written(&mut self) -> bool {
+        self.begun.retain(|_, since| since.elapsed() < BEGUN_TIME);
+        !self.begun.is_empty()
+    }
+
     /// Takes what was told, and what was told meanwhile. Says whether all there is is whole: no file
     /// is being written.
     pub(crate) fn take(&mut self, first: Told) -> bool {
@@ -86,8 +92,7 @@ impl Watcher {
             }
             next = self.events.try_recv().ok();
         }
-        self.begun.retain(|_, since| since.elapsed() < BEGUN_TIME);
-        self.begun.is_empty()
+        !self.is_being_written()
     }
 }
 
@@ -98,10 +103,15 @@ fn told(event: Event) -> Option<Told> {
         | EventKind::Modify(ModifyKind::Name(_))
         | EventKind::Remove(_) => Some(Told::Whole(event.paths)),
         EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => None,
-        // A link is there at once, and its end is never told.
-        EventKind::Create(_) if event.paths.iter().all(|path| path.is_symlink()) => {
+        // A link or a folder is there at once, and its end is never told; what is gone again is
+        // nobody's.
+        EventKind::Create(_) if !event.paths.iter().any(|path| is_plain_file(path)) => {
             Some(Told::Whole(event.paths))
         }
         _ => Some(Told::Begun(event.paths)),
     }
+}
+
+fn is_plain_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
 }
