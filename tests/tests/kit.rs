@@ -74,6 +74,11 @@ fn a_project_in_zig() {
 }
 
 #[test]
+fn a_project_in_go() {
+    both_kinds("go");
+}
+
+#[test]
 fn a_project_is_not_made_over_something_else() {
     let folder = tempfile::tempdir().unwrap();
     let new =

@@ -27,6 +27,7 @@ enum Language {
     Python,
     C,
     Zig,
+    Go,
 }
 
 impl Language {
@@ -37,6 +38,7 @@ impl Language {
             Self::Python => "python",
             Self::C => "c",
             Self::Zig => "zig",
+            Self::Go => "go",
         }
     }
 }

@@ -1,0 +1,1 @@
+// With this file, sbrk may be declared without a body.

@@ -1,0 +1,7 @@
+module plugins/allow-list-go
+
+go 1.27
+
+require portreeve v0.0.0
+
+replace portreeve => ./../../guest-sdk/go

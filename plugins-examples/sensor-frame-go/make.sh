@@ -1,0 +1,3 @@
+# `sh make.sh` leaves build/sensor-frame-go.wasm, `sh make.sh test` runs the unit tests. The SDK, with its
+# build tool, is where go.mod says.
+exec python3 "$(sed -n 's/^replace portreeve => //p' go.mod)/build.py" "${1:-build}" sensor-frame-go
