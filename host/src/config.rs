@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::gateway::{GatewayLimits, OnError, TopicRules};
 
+mod capabilities;
 mod gateway;
 mod manifest;
 mod reader;

@@ -196,6 +196,10 @@ pub(crate) fn source(
         part(key.as_bytes());
         part(value.as_bytes());
     }
+    if let Some(http) = &manifest.plugin.capabilities.http {
+        part(&http.extra_ca);
+        part(&http.client_identity);
+    }
     let digest = hex::encode(hasher.finalize());
     Ok(Source { name, component, manifest_text, manifest, digest })
 }
@@ -213,10 +217,12 @@ pub async fn start_version(
 ) -> Result<Arc<Version>, WhyNot> {
     let (compiler, cache, component) =
         (engine.clone(), cache.cloned(), Arc::clone(&source.component));
-    let compiled =
-        tokio::task::spawn_blocking(move || load_component(&compiler, &component, cache.as_ref()));
-    let loaded = compiled.await.map_err(|error| WhyNot::Interrupted(error.to_string()))??;
     let manifest = source.manifest.plugin.clone();
+    let given = manifest.capabilities.clone();
+    let compiled = tokio::task::spawn_blocking(move || {
+        load_component(&compiler, &component, &given, cache.as_ref())
+    });
+    let loaded = compiled.await.map_err(|error| WhyNot::Interrupted(error.to_string()))??;
     let state = state.unwrap_or_else(|| Arc::new(StateSpace::new(&manifest.limits)));
     let Source { name, digest, .. } = source;
     Ok(Version::start_with(engine, name, digest, loaded, manifest, state).await?)

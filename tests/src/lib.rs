@@ -18,6 +18,7 @@ pub mod guests;
 pub mod load;
 pub mod model;
 pub mod plugins;
+pub mod web;
 pub mod wire;
 
 pub use client::{Client, V5, V311};

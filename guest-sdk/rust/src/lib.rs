@@ -37,6 +37,7 @@ mod native;
 #[doc(hidden)]
 pub mod wasm;
 
+pub mod http;
 pub mod log;
 pub mod settings;
 pub mod state;

@@ -3,9 +3,28 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use crate::http::{HttpError, Request, Response};
+
+/// What answers requests.
+pub(crate) type Service = Box<dyn FnMut(Request) -> Result<Response, HttpError>>;
+
 thread_local! {
     pub(crate) static SETTINGS: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
+    pub(crate) static SERVICE: RefCell<Option<Service>> = const { RefCell::new(None) };
     pub(crate) static STATE: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+pub(crate) mod http {
+    use super::SERVICE;
+    use crate::http::{HttpError, Request, Response};
+
+    pub(crate) fn send(request: Request) -> Result<Response, HttpError> {
+        SERVICE.with_borrow_mut(|service| match service {
+            Some(service) => service(request),
+            // As in a gateway whose manifest grants nothing.
+            None => Err(HttpError::Denied),
+        })
+    }
 }
 
 pub(crate) mod log {

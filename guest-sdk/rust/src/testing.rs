@@ -8,7 +8,8 @@
 //! assert_eq!(request.user_name.as_deref(), Some("device-1"));
 //! ```
 
-use crate::native::{SETTINGS, STATE};
+use crate::http::{HttpError, Request, Response};
+use crate::native::{SERVICE, SETTINGS, STATE};
 use crate::{
     Connect, Connection, Context, Device, Direction, Message, Outcome, Protocol, QoS, Tls,
 };
@@ -22,6 +23,21 @@ pub fn settings<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) {
 /// Removes every entry of this thread's state.
 pub fn clear_state() {
     STATE.replace(std::collections::BTreeMap::new());
+}
+
+/// From now on this answers the requests that plugins of this thread make.
+///
+/// ```
+/// use portreeve_guest::http::{Request, Response};
+/// use portreeve_guest::testing;
+///
+/// testing::http(|request| Ok(Response::new(200, request.url)));
+/// let response = Request::get("https://auth.example.com/verify").send()?;
+/// assert_eq!(response.body, b"https://auth.example.com/verify");
+/// # Ok::<(), portreeve_guest::http::HttpError>(())
+/// ```
+pub fn http(service: impl FnMut(Request) -> Result<Response, HttpError> + 'static) {
+    SERVICE.replace(Some(Box::new(service)));
 }
 
 /// A CONNECT of this client identifier over a plain MQTT 5 connection.

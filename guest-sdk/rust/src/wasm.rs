@@ -2,5 +2,6 @@
 //! need it.
 
 pub mod host;
+pub mod http;
 pub mod parser;
 pub mod verifier;

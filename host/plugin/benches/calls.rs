@@ -153,17 +153,20 @@ fn main() {
     let engine = Engine::new().unwrap();
     println!("pooled instances: {}, component of {} bytes", engine.is_pooling(), parser.len());
 
-    let compile =
-        measure(5, 1, || drop(black_box(load_component(&engine, &parser, None).unwrap())));
+    let compile = measure(5, 1, || {
+        drop(black_box(load_component(&engine, &parser, &Default::default(), None).unwrap()))
+    });
     say("load (compile)", compile, "on all cores; this thread's part");
     let cache_folder = tempfile::tempdir().unwrap();
     let cache = CodeCache::open(&cache_folder.path().join("code")).unwrap();
     let cached = measure(11, 10, || {
-        drop(black_box(load_component(&engine, &parser, Some(&cache)).unwrap()));
+        drop(black_box(
+            load_component(&engine, &parser, &Default::default(), Some(&cache)).unwrap(),
+        ));
     });
     say("load (code cache, digests checked)", cached, "");
     let start = |bytes: &[u8], policy: InstancePolicy| -> Arc<Version> {
-        let loaded = load_component(&engine, bytes, Some(&cache)).unwrap();
+        let loaded = load_component(&engine, bytes, &Default::default(), Some(&cache)).unwrap();
         let mut settings = std::collections::BTreeMap::new();
         settings.insert("user.device-1".to_owned(), "demo".to_owned());
         let manifest = Manifest { instances: Some(policy), settings, ..Manifest::default() };

@@ -1,13 +1,16 @@
 //! From bytes to a component that can be instantiated: compile, check what it imports and
 //! exports before any of its code runs, look its exports up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use wasmtime::component::Component;
 
 use crate::bindings::exports::portreeve::plugin::{on_connect, on_publish};
 use crate::call::CallError;
+use crate::capabilities::Capabilities;
 use crate::engine::Engine;
+use crate::host_functions::http::ClientError;
 use crate::instance::PreInstance;
 
 mod code_cache;
@@ -36,6 +39,12 @@ pub enum LoadError {
          portreeve:plugin/on-publish@0.1.0 (a parser); its exports:{}", list(.0)
     )]
     Exports(Vec<String>),
+    /// Its HTTP client does not start.
+    #[error(transparent)]
+    Http(#[from] ClientError),
+    /// Making it ready was interrupted.
+    #[error("making it ready was interrupted: {0}")]
+    Interrupted(String),
     /// Its first instance did not start.
     #[error("it does not start: {0}")]
     Start(#[source] CallError),
@@ -56,9 +65,11 @@ pub struct RefusedImport {
     pub name: String,
     /// Why, and what to do.
     pub reason: &'static str,
+    /// The manifest's key that would grant it, if one does.
+    pub grant: Option<&'static str>,
 }
 
-/// Interfaces of WASI 0.2 that every plugin may import; `engine` links just these.
+/// Interfaces of WASI 0.2 that a plugin may import where its manifest does not say otherwise; `engine` links just these.
 const WASI: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -74,6 +85,8 @@ const WASI: &[&str] = &[
     "wasi:clocks/wall-clock",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",
@@ -89,9 +102,31 @@ const OURS: &[&str] = &[
     "portreeve:plugin/types",
 ];
 
+/// The key of the manifest that decides about an interface.
+fn grant(interface: &str) -> Option<&'static str> {
+    match interface {
+        "portreeve:plugin/state" => Some("state"),
+        name if name.starts_with("wasi:clocks/") => Some("clock"),
+        name if name.starts_with("wasi:random/") => Some("random"),
+        name if name.starts_with("wasi:http/") => Some("http"),
+        _ => None,
+    }
+}
+
 /// Why an import is refused; `None` when it is given.
-fn refusal(name: &str) -> Option<&'static str> {
+fn refusal(name: &str, given: &Capabilities) -> Option<&'static str> {
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    match grant(interface) {
+        Some("state") if !given.state => return Some("the manifest says state = false"),
+        Some("clock") if !given.clock => return Some("the manifest says clock = false"),
+        Some("random") if !given.random => return Some("the manifest says random = false"),
+        Some("http") if given.http.is_none() => {
+            return Some(
+                "no HTTP is granted to it; name in its manifest what it may reach: http = [\"https://auth.example.com/verify\"]",
+            );
+        }
+        _ => {}
+    }
     if OURS.contains(&interface) {
         return (!version.starts_with("0.1."))
             .then_some("this gateway serves version 0.1 of the plugin contract");
@@ -102,7 +137,7 @@ fn refusal(name: &str) -> Option<&'static str> {
     }
     Some(match interface {
         name if name.starts_with("wasi:sockets/") => "plugins have no sockets",
-        name if name.starts_with("wasi:http/") => "no HTTP host is granted to this plugin",
+        name if name.starts_with("wasi:http/") => "plugins make requests, they do not serve them",
         name if name.starts_with("wasi:filesystem/") => "plugins have no file system",
         name if name.starts_with("portreeve:plugin/") => {
             "the plugin contract has no such interface"
@@ -118,6 +153,18 @@ pub struct Loaded {
     pub imports: Vec<String>,
     /// What it exports, with versions.
     pub exports: Vec<String>,
+    /// Keys of the manifest that grant what it imports.
+    pub grants: Vec<&'static str>,
+}
+
+impl Loaded {
+    /// The version of the plugin contract that it was built for.
+    #[must_use]
+    pub fn contract(&self) -> Option<&str> {
+        let mut names = self.exports.iter();
+        let name = names.find(|name| name.starts_with("portreeve:plugin/on-"))?;
+        name.split_once('@').map(|(_, version)| version)
+    }
 }
 
 impl std::fmt::Debug for Loaded {
@@ -137,6 +184,7 @@ impl std::fmt::Debug for Loaded {
 pub fn load_component(
     engine: &Engine,
     bytes: &[u8],
+    given: &Capabilities,
     cache: Option<&CodeCache>,
 ) -> Result<Loaded, LoadError> {
     // The fifth byte tells a component (layer 1) from a module (layer 0).
@@ -159,7 +207,11 @@ pub fn load_component(
     let exports = names(&mut component_type.exports(&engine.wasmtime).map(|(name, _)| name));
     let refused: Vec<RefusedImport> = imports
         .iter()
-        .filter_map(|name| refusal(name).map(|reason| RefusedImport { name: name.clone(), reason }))
+        .filter_map(|name| {
+            let reason = refusal(name, given)?;
+            let interface = name.split('@').next().unwrap_or_default();
+            Some(RefusedImport { name: name.clone(), reason, grant: grant(interface) })
+        })
         .collect();
     if !refused.is_empty() {
         return Err(LoadError::Imports(refused));
@@ -184,13 +236,41 @@ pub fn load_component(
     if verifier.is_none() && parser.is_none() {
         return Err(LoadError::Exports(exports));
     }
-    Ok(Loaded { pre: PreInstance { pre, verifier, parser }, imports, exports })
+    let interfaces = imports.iter().filter_map(|name| name.split('@').next());
+    let grants: BTreeSet<&str> = interfaces.filter_map(grant).collect();
+    let grants = grants.into_iter().collect();
+    Ok(Loaded { pre: PreInstance { pre, verifier, parser }, imports, exports, grants })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LoadError, load_component, refusal};
-    use crate::Engine;
+    use super::{LoadError, load_component};
+    use crate::{Capabilities, Engine, HttpPolicy};
+
+    fn refusal(name: &str) -> Option<&'static str> {
+        super::refusal(name, &Capabilities::default())
+    }
+
+    #[test]
+    fn imports_are_given_as_the_manifest_grants_them() {
+        let http = "wasi:http/outgoing-handler@0.2.6";
+        assert!(refusal(http).unwrap().contains("http = ["));
+        let grants = vec!["https://auth.example.com/".parse().unwrap()];
+        let given = Capabilities { http: Some(HttpPolicy::new(grants)), ..Default::default() };
+        assert_eq!(super::refusal(http, &given), None);
+        assert!(super::refusal("wasi:http/incoming-handler@0.2.6", &given).is_some());
+        assert!(super::refusal("wasi:http/outgoing-handler@0.3.0", &given).is_some());
+        let given =
+            Capabilities { state: false, clock: false, random: false, ..Default::default() };
+        for (name, key) in [
+            ("portreeve:plugin/state@0.1.0", "state = false"),
+            ("wasi:clocks/wall-clock@0.2.6", "clock = false"),
+            ("wasi:random/insecure-seed@0.2.6", "random = false"),
+        ] {
+            assert_eq!(refusal(name), None);
+            assert!(super::refusal(name, &given).unwrap().contains(key));
+        }
+    }
 
     #[test]
     fn imports_are_compared_by_interface_and_version() {
@@ -206,12 +286,12 @@ mod tests {
 
     #[test]
     fn what_is_no_component_says_what_it_is() {
-        let engine = Engine::new().unwrap();
-        let module = load_component(&engine, b"\0asm\x01\0\0\0", None);
+        let (engine, given) = (Engine::new().unwrap(), Capabilities::default());
+        let module = load_component(&engine, b"\0asm\x01\0\0\0", &given, None);
         assert!(matches!(module, Err(LoadError::CoreModule)));
-        let text = load_component(&engine, b"fn main() {}", None);
+        let text = load_component(&engine, b"fn main() {}", &given, None);
         assert!(matches!(text, Err(LoadError::Invalid(_))));
-        let empty = load_component(&engine, b"\0asm\x0d\0\x01\0", None);
+        let empty = load_component(&engine, b"\0asm\x0d\0\x01\0", &given, None);
         assert!(matches!(empty, Err(LoadError::Exports(exports)) if exports.is_empty()));
     }
 }

@@ -10,6 +10,7 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use crate::bindings::portreeve::plugin as imports;
 use crate::instance::GuestState;
 
+pub(crate) mod http;
 pub(crate) mod log;
 mod settings;
 pub(crate) mod state;
@@ -28,7 +29,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     imports::log::add_to_linker::<_, Host>(linker, |state| state)?;
     imports::settings::add_to_linker::<_, Host>(linker, |state| state)?;
     imports::state::add_to_linker::<_, Host>(linker, |state| state)?;
-    add_wasi_to_linker(linker)
+    add_wasi_to_linker(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
 }
 
 /// WASI 0.2 less sockets. The file system is there, since standard libraries import it, and is

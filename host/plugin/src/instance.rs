@@ -7,11 +7,13 @@ use std::thread::ThreadId;
 use wasmtime::component::{InstancePre, ResourceTable};
 use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::background::Computing;
 use crate::bindings::exports::portreeve::plugin::{on_connect, on_publish};
 use crate::call::CallError;
 use crate::engine::Engine;
+use crate::host_functions::http::Http;
 use crate::host_functions::log::{Capture, CaptureSlot};
 use crate::host_functions::stdio;
 use crate::version::{Role, Shared};
@@ -35,6 +37,8 @@ pub(crate) struct GuestState {
     pub(crate) capture: CaptureSlot,
     /// Made when the guest first asks for WASI: many never do.
     wasi: Option<WasiCtx>,
+    /// Made when it first asks for HTTP.
+    http: Option<Box<Http>>,
     /// How long the call that runs has computed.
     computing: Computing,
 }
@@ -45,6 +49,14 @@ impl WasiView for GuestState {
         let capture = &self.capture;
         let ctx = self.wasi.get_or_insert_with(|| stdio::wasi_context(shared, capture));
         WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let (shared, capture) = (&self.shared, &self.capture);
+        let http = self.http.get_or_insert_with(|| Box::new(Http::new(shared, capture)));
+        WasiHttpCtxView { hooks: &mut http.hooks, table: &mut self.table, ctx: &mut http.context }
     }
 }
 
@@ -158,6 +170,7 @@ impl Instance {
             table,
             capture: CaptureSlot::default(),
             wasi: None,
+            http: None,
             computing: Computing::Briefly,
         };
         let mut store = Store::new(&engine.wasmtime, state);
@@ -191,7 +204,11 @@ impl Instance {
     pub(crate) fn arm(&mut self, capture: Option<Capture>) {
         self.store.data().capture.put(capture);
         self.store.set_epoch_deadline(1);
-        self.store.data_mut().computing = Computing::Briefly;
+        let state = self.store.data_mut();
+        state.computing = Computing::Briefly;
+        if let Some(http) = &mut state.http {
+            http.arm();
+        }
         self.calls = self.calls.saturating_add(1);
     }
 

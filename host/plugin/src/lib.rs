@@ -9,6 +9,7 @@ mod background;
 mod bindings;
 mod breaker;
 mod call;
+mod capabilities;
 mod component;
 mod engine;
 mod host_functions;
@@ -23,8 +24,10 @@ mod version;
 
 pub use breaker::{BreakerPolicy, BreakerState};
 pub use call::{CallError, FaultKind, GuestFault};
+pub use capabilities::{Capabilities, GrantError, HttpGrant, HttpPolicy};
 pub use component::{CodeCache, LoadError, Loaded, RefusedImport, load_component};
 pub use engine::{Engine, EngineError};
+pub use host_functions::http::ClientError;
 pub use host_functions::state::StateSpace;
 pub use limits::{InstancePolicy, Limits};
 pub use plugin::{Concluded, Difference, Observer, Plugin, RolloutStatus, Traced};

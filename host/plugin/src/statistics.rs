@@ -135,6 +135,9 @@ pub(crate) struct Statistics {
     pub(crate) instance_starts: AtomicU64,
     pub(crate) instances_recycled: AtomicU64,
     pub(crate) memory_bytes: AtomicUsize,
+    pub(crate) http_requests: AtomicU64,
+    pub(crate) http_refused: AtomicU64,
+    pub(crate) http_failed: AtomicU64,
 }
 
 impl Statistics {
@@ -193,6 +196,9 @@ impl Statistics {
             instances_recycled: load(&self.instances_recycled),
             memory_bytes: self.memory_bytes.load(Ordering::Relaxed),
             log_lines_dropped,
+            http_requests: load(&self.http_requests),
+            http_refused: load(&self.http_refused),
+            http_failed: load(&self.http_failed),
         }
     }
 }
@@ -241,6 +247,12 @@ pub struct StatisticsSnapshot {
     pub memory_bytes: usize,
     /// Log lines that were dropped.
     pub log_lines_dropped: u64,
+    /// Requests over HTTP that the guest asked for.
+    pub http_requests: u64,
+    /// Those that the gateway did not make, or whose response was over a limit.
+    pub http_refused: u64,
+    /// Those that got no whole response.
+    pub http_failed: u64,
 }
 
 impl StatisticsSnapshot {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::background::Stopwatch;
@@ -15,8 +16,10 @@ use crate::bindings::exports::portreeve::plugin::on_connect::Verdict;
 use crate::bindings::exports::portreeve::plugin::on_publish::Outcome;
 use crate::breaker::BreakerPolicy;
 use crate::call::CallError;
+use crate::capabilities::{Capabilities, HttpPolicy};
 use crate::component::{LoadError, Loaded};
 use crate::engine::Engine;
+use crate::host_functions::http::Client;
 use crate::host_functions::log::{Capture, LogLimiter};
 use crate::host_functions::state::StateSpace;
 use crate::instance::{Instance, PreInstance};
@@ -33,6 +36,8 @@ pub struct Manifest {
     pub settings: BTreeMap<String, String>,
     /// Its bounds.
     pub limits: Limits,
+    /// What it may reach.
+    pub capabilities: Capabilities,
     /// How its instances live; `None` for the default of each role.
     pub instances: Option<InstancePolicy>,
     /// How it takes over from the version before it.
@@ -81,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) log: LogLimiter,
     pub(crate) state: Arc<StateSpace>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) http: Option<Arc<Client>>,
     pub(crate) statistics: Statistics,
 }
 
@@ -138,13 +145,16 @@ impl Version {
         manifest: Manifest,
         state: Arc<StateSpace>,
     ) -> Result<Arc<Self>, LoadError> {
-        let Manifest { settings, limits, instances, rollout, breaker } = manifest;
+        let Manifest { settings, limits, capabilities, instances, rollout, breaker } = manifest;
+        let http = http_client(capabilities.http).await?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             settings,
             limits,
             log: LogLimiter::new(limits.log_lines_per_second, limits.log_line_bytes_max),
             state,
+            environment: capabilities.environment,
+            http,
             statistics: Statistics::default(),
         });
         let verifier_policy = instances.unwrap_or(InstancePolicy::Fresh);
@@ -347,6 +357,15 @@ impl Version {
         self.shared.statistics.instance_starts.fetch_add(1, Ordering::Relaxed);
         Instance::start(&self.engine, &self.pre, &self.shared, role).await
     }
+}
+
+/// The client for what is granted. It reads the system's certificates, which takes a while.
+async fn http_client(policy: Option<HttpPolicy>) -> Result<Option<Arc<Client>>, LoadError> {
+    let Some(policy) = policy else { return Ok(None) };
+    let runtime = Handle::current();
+    let made = tokio::task::spawn_blocking(move || Client::new(&policy, runtime)).await;
+    let client = made.map_err(|error| LoadError::Interrupted(error.to_string()))??;
+    Ok(Some(Arc::new(client)))
 }
 
 /// Instances that are started before a version is published.

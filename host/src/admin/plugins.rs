@@ -249,6 +249,11 @@ fn version(version: &Version) -> Value {
         "instances_recycled": statistics.instances_recycled,
         "memory_bytes": statistics.memory_bytes,
         "log_lines_dropped": statistics.log_lines_dropped,
+        "http": {
+            "requests": statistics.http_requests,
+            "refused": statistics.http_refused,
+            "failed": statistics.http_failed,
+        },
     })
 }
 
@@ -344,7 +349,7 @@ fn as_text(versions: &[Labelled]) -> String {
 type Number = (&'static str, &'static str, &'static str, fn(&Labelled) -> f64);
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus counts with these numbers")]
-fn numbers() -> [Number; 6] {
+fn numbers() -> [Number; 9] {
     [
         (
             "portreeve_plugin_busy_seconds_total",
@@ -375,6 +380,24 @@ fn numbers() -> [Number; 6] {
             "counter",
             "Log lines beyond the plugin's rate.",
             |(_, statistics, _)| statistics.log_lines_dropped as f64,
+        ),
+        (
+            "portreeve_plugin_http_requests_total",
+            "counter",
+            "Requests over HTTP that guests asked for.",
+            |(_, statistics, _)| statistics.http_requests as f64,
+        ),
+        (
+            "portreeve_plugin_http_refused_total",
+            "counter",
+            "Requests that were not granted, or went over a limit.",
+            |(_, statistics, _)| statistics.http_refused as f64,
+        ),
+        (
+            "portreeve_plugin_http_failed_total",
+            "counter",
+            "Requests that got no whole response.",
+            |(_, statistics, _)| statistics.http_failed as f64,
         ),
         (
             "portreeve_plugin_breaker_open",

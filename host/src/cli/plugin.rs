@@ -123,9 +123,12 @@ async fn describe(file: &Path) -> Result<Value, String> {
         .map_err(|error| format!("its manifest has mistakes:\n{error}"))?;
     let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
     let begin = Instant::now();
-    let loaded = load_component(&engine, &bytes, None).map_err(|error| error.to_string())?;
+    let loaded = load_component(&engine, &bytes, &manifest.plugin.capabilities, None)
+        .map_err(|error| error.to_string())?;
     let compile_ms = begin.elapsed().as_millis();
     let (imports, exports) = (loaded.imports.clone(), loaded.exports.clone());
+    let contract = loaded.contract().map(str::to_owned);
+    let uses = loaded.grants.clone();
     let plugin = Version::start(&engine, &name, "", loaded, manifest.plugin)
         .await
         .map_err(|error| error.to_string())?;
@@ -135,6 +138,8 @@ async fn describe(file: &Path) -> Result<Value, String> {
         "ok": true,
         "name": plugin.name(),
         "roles": roles,
+        "contract": contract,
+        "capabilities": uses,
         "bytes": bytes.len(),
         "compile_ms": u64::try_from(compile_ms).unwrap_or(u64::MAX),
         "start_us": u64::try_from(plugin.start_up().as_micros()).unwrap_or(u64::MAX),
@@ -149,9 +154,14 @@ fn say_description(file: &Path, description: &Value) {
         let lines = names.into_iter().flatten().filter_map(Value::as_str);
         lines.map(|name| format!("\n    {name}")).collect()
     };
+    let list_or_none =
+        |key: &str| Some(list(key)).filter(|l| !l.is_empty()).unwrap_or_else(|| " none".to_owned());
     let number = |key: &str| description.get(key).and_then(Value::as_u64).unwrap_or(0);
     output::say(&format!("{}: ok", file.display()));
     output::say(&format!("  roles:{}", list("roles")));
+    let contract = description.get("contract").and_then(Value::as_str).unwrap_or_default();
+    output::say(&format!("  built for portreeve:plugin {contract}"));
+    output::say(&format!("  capabilities that it uses:{}", list_or_none("capabilities")));
     output::say(&format!("  imports:{}", list("imports")));
     output::say(&format!("  exports:{}", list("exports")));
     output::say(&format!(

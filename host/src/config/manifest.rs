@@ -7,6 +7,7 @@ use std::time::Duration;
 use portreeve_plugin::{BreakerPolicy, InstancePolicy, Limits, Manifest, RolloutPolicy, Share};
 use toml::de::DeValue;
 
+use super::capabilities::capabilities;
 use super::gateway::binding_from_section;
 use super::reader::{self, Section};
 use super::{BindingConfig, ConfigError, Problem};
@@ -56,10 +57,12 @@ impl PluginManifest {
 
     fn from_section(section: &Section<'_>, path: &Path, name: &str) -> Self {
         let mut manifest = Self::default();
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         if let Some(settings) = section.table("settings") {
-            let folder = path.parent().unwrap_or_else(|| Path::new(""));
             (manifest.plugin.settings, manifest.files) = read_settings(&settings, folder);
         }
+        manifest.plugin.capabilities =
+            capabilities(section, &manifest.plugin.settings, folder, &mut manifest.files);
         if let Some(limits) = section.table("limits") {
             read_limits(&limits, &mut manifest.plugin.limits);
         }

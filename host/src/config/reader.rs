@@ -198,6 +198,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub(super) fn boolean_into(&self, key: &'static str, target: &mut bool) {
+        let Some(value) = self.value(key).map(Spanned::get_ref) else { return };
+        match value.as_bool() {
+            Some(boolean) => *target = boolean,
+            None => self.wrong_type(key, value, "true or false"),
+        }
+    }
+
     /// A size: a number of bytes, or a text such as `64KiB`.
     pub(super) fn bytes_into<T>(&self, key: &'static str, target: &mut T, range: Range<u64>)
     where

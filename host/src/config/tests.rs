@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Config, LogFormat, VerificationConfig};
+use super::{Config, LogFormat, PluginManifest, VerificationConfig};
 use crate::gateway::OnError;
 
 fn parse(text: &str) -> Result<Config, Vec<String>> {
@@ -107,4 +107,55 @@ fn two_gateways_cannot_share_a_name_or_an_address() {
     let problems = parse(&one.repeat(2)).unwrap_err().join("\n");
     assert!(problems.contains("two gateways have the name \"a\""), "{problems}");
     assert!(problems.contains("[::]:1883 is listened on twice"), "{problems}");
+}
+
+fn manifest(text: &str) -> Result<PluginManifest, Vec<String>> {
+    PluginManifest::parse(Path::new("a.toml"), text, "a")
+        .map_err(|error| error.0.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_manifest_grants_what_it_names_and_nothing_else() {
+    let capabilities = manifest("").unwrap().plugin.capabilities;
+    assert_eq!(capabilities.http, None);
+    assert!(capabilities.environment.is_empty());
+    assert!(capabilities.state && capabilities.clock && capabilities.random);
+    let text = "http = [\"https://auth.example.com/verify\"]\nenv = [\"TZ\"]\nrandom = false\n\
+                [settings]\nTZ = \"UTC\"\nkey = \"k\"\n\
+                [http_client]\ntimeout = \"3s\"\nresponse = \"1MiB\"\naddresses = [\"10.1.2.3\", \"fd00::/8\"]";
+    let capabilities = manifest(text).unwrap().plugin.capabilities;
+    let http = capabilities.http.unwrap();
+    assert_eq!((http.grants.len(), http.addresses.len()), (1, 2));
+    assert_eq!((http.timeout, http.response_bytes_max), (Duration::from_secs(3), 1 << 20));
+    assert_eq!(
+        capabilities.environment.into_iter().collect::<Vec<_>>(),
+        [("TZ".into(), "UTC".into())]
+    );
+    assert!(!capabilities.random);
+}
+
+#[test]
+fn grants_that_cannot_be_given_say_why() {
+    let text = "http = [\"auth.example.com\", \"https://a.test/?x\"]\nenv = [\"TZ\"]\nclock = 1\n\
+                [http_client]\naddresses = [\"10.0.0.0/33\"]\nca = \"missing.pem\"\nclient_key = \"missing.key\"\n";
+    let problems = manifest(text).unwrap_err().join("\n");
+    for expected in [
+        "a.toml:1: http: \"auth.example.com\" is no URL",
+        "\"https://a.test/?x\" grants scheme, host, port and path; take query and fragment out",
+        "a.toml:2: env: \"TZ\" is none of the settings",
+        "a.toml:3: clock: is an integer",
+    ] {
+        assert!(problems.contains(expected), "{expected}\nnot in\n{problems}");
+    }
+    let text = text.replace("auth.example.com", "https://auth.example.com/").replace("?x", "");
+    let problems = manifest(&text).unwrap_err().join("\n");
+    for expected in [
+        "http_client.addresses: \"10.0.0.0/33\" is no address and no network",
+        "http_client.ca: missing.pem cannot be read",
+        "http_client.client_certificate: goes together with client_key",
+    ] {
+        assert!(problems.contains(expected), "{expected}\nnot in\n{problems}");
+    }
+    let problems = manifest("[http_client]\ntimeout = \"1s\"").unwrap_err().join("\n");
+    assert!(problems.contains("has no effect: nothing is granted"), "{problems}");
 }

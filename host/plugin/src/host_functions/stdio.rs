@@ -24,13 +24,17 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 /// Random bytes of one call: they are made one by one, and nothing else runs meanwhile.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
-/// A WASI context with nothing in it but the log: no argument, no variable, no directory.
+/// A WASI context with nothing in it but the log: no argument, no directory, and of the
+/// environment what the manifest grants.
 pub(crate) fn wasi_context(shared: &Arc<Shared>, capture: &CaptureSlot) -> WasiCtx {
     let stream = |level| LogStream { shared: Arc::clone(shared), capture: capture.clone(), level };
     let mut builder = WasiCtx::builder();
     builder.stdout(stream(Level::Info));
     builder.max_random_size(RANDOM_BYTES_MAX);
     builder.stderr(stream(Level::Warn));
+    for (name, value) in &shared.environment {
+        builder.env(name, value);
+    }
     builder.build()
 }
 
