@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use crate::devices::ImportedDevice;
 use ipnet::IpNet;
 
+use crate::signature::TrustedKeys;
+
 use crate::gateway::{GatewayLimits, OnError, TopicRules};
 
 mod capabilities;
@@ -35,6 +37,9 @@ pub struct Config {
     pub watch: Watch,
     /// `[plugins] poll_interval`: how often files are looked at where nothing tells of changes.
     pub poll_interval: Duration,
+    /// `[plugins] signature_keys`: those whose components are accepted; none: nothing has to be
+    /// signed.
+    pub signature_keys: TrustedKeys,
     /// `[admin] socket`: a Unix socket, for `portreeve plugin` and its like.
     pub admin_socket: Option<PathBuf>,
     /// `[data] directory`: where the gateway keeps what is its own.
@@ -242,6 +247,7 @@ impl Default for Config {
             plugins: None,
             watch: Watch::Notify,
             poll_interval: Duration::from_millis(500),
+            signature_keys: TrustedKeys::default(),
             admin_socket: None,
             data: None,
             durability: None,
@@ -252,6 +258,35 @@ impl Default for Config {
             devices: Vec::new(),
         }
     }
+}
+
+/// `signature_keys = ["RW…", "release.pub"]`: keys or files of keys.
+fn signature_keys(plugins: &Section<'_>, folder: &Path) -> TrustedKeys {
+    let mut keys = TrustedKeys::default();
+    let texts = plugins.strings("signature_keys");
+    if texts.as_ref().is_some_and(Vec::is_empty) {
+        // An empty list could mean that nobody is trusted, or that nothing has to be signed.
+        plugins.problem(
+            "signature_keys",
+            "is empty",
+            "name a key, or leave it out: then nothing has to be signed",
+        );
+    }
+    for text in texts.unwrap_or_default() {
+        let read = match text.ends_with(".pub") {
+            true => std::fs::read_to_string(folder.join(&text)),
+            false => Ok(text.clone()),
+        };
+        let added = read
+            .map_err(|error| format!("cannot be read: {error}"))
+            .and_then(|key| keys.add(&key).map_err(|error| error.to_string()));
+        if let Err(error) = added {
+            let hint =
+                "write the second line of a minisign public key, or the path of its .pub file";
+            plugins.problem("signature_keys", format!("{text:?} {error}"), hint);
+        }
+    }
+    keys
 }
 
 impl Config {
@@ -340,6 +375,7 @@ impl Config {
             let ways = [("notify", Watch::Notify), ("poll", Watch::Poll), ("off", Watch::Off)];
             config.watch = plugins.choice("watch", &ways).unwrap_or(config.watch);
             plugins.duration_into("poll_interval", &mut config.poll_interval, MIN_INTERVAL);
+            config.signature_keys = signature_keys(&plugins, folder);
             plugins.finish();
         }
         if let Some(data) = root.table("data") {

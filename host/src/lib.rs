@@ -59,5 +59,7 @@ pub mod devices;
 
 pub mod metrics;
 
+pub mod signature;
+
 pub use reload::Reread;
 pub use server::{Server, StartError, check, load_plugins};

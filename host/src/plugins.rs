@@ -11,6 +11,7 @@ use portreeve_plugin::{
 use sha2::{Digest, Sha256};
 
 use crate::config::{ConfigError, PluginManifest};
+use crate::signature::{SignatureError, TrustedKeys, signature_path};
 
 pub(crate) mod archive;
 pub(crate) mod scan;
@@ -29,6 +30,8 @@ pub struct Source {
     pub name: String,
     /// The component.
     pub component: Arc<[u8]>,
+    /// The text of its signature, where there is one beside it.
+    pub signature: Option<String>,
     /// The text of its manifest.
     pub manifest_text: String,
     /// What it says.
@@ -51,6 +54,19 @@ pub struct LoadedPlugin {
 impl LoadedPlugin {
     pub(crate) fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
+    }
+}
+
+impl Source {
+    /// The number of the key that it was signed with, where `keys` want one.
+    ///
+    /// # Errors
+    /// [`SignatureError`] where they do and none of them signed it.
+    pub(crate) fn signed_by(&self, keys: &TrustedKeys) -> Result<Option<String>, SignatureError> {
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        keys.verify(&self.component, self.signature.as_deref()).map(Some)
     }
 }
 
@@ -90,6 +106,9 @@ pub enum WhyNot {
     /// Its manifest has mistakes.
     #[error("its manifest has mistakes:\n{0}")]
     Manifest(#[from] ConfigError),
+    /// It is not signed as the configuration wants it.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// Its component cannot be used.
     #[error(transparent)]
     Component(#[from] LoadError),
@@ -173,7 +192,18 @@ pub fn read_source(path: &Path) -> Result<Source, WhyNot> {
     if metadata.len() > COMPONENT_BYTES_MAX {
         return Err(WhyNot::TooLarge(metadata.len()));
     }
-    source(&manifest_path, name, std::fs::read(path)?.into(), manifest_text)
+    let signature = read_signature(path)?;
+    let found = source(&manifest_path, name, std::fs::read(path)?.into(), manifest_text)?;
+    Ok(Source { signature, ..found })
+}
+
+/// The signature beside a component, if there is one.
+pub(crate) fn read_signature(component: &Path) -> std::io::Result<Option<String>> {
+    match std::fs::read_to_string(signature_path(component)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A version of these parts; files that the manifest names stand beside `manifest_path`.
@@ -201,7 +231,7 @@ pub(crate) fn source(
         part(&http.client_identity);
     }
     let digest = hex::encode(hasher.finalize());
-    Ok(Source { name, component, manifest_text, manifest, digest })
+    Ok(Source { name, component, signature: None, manifest_text, manifest, digest })
 }
 
 /// Compiles and starts a version; `state` is that of the versions before it. Compiling takes
@@ -237,13 +267,14 @@ pub async fn load_directory(
     engine: &Engine,
     directory: &Path,
     cache: Option<&CodeCache>,
+    keys: &TrustedKeys,
     observer: &Observer,
 ) -> std::io::Result<PluginDirectory> {
     let mut found = PluginDirectory::default();
     for (index, path) in components(directory)?.into_iter().enumerate() {
         let name = plugin_name(&path);
         let loaded = match index < PLUGINS_MAX {
-            true => load_plugin(engine, &path, cache).await,
+            true => load_signed(engine, &path, cache, keys).await,
             false => Err(WhyNot::TooMany),
         };
         match loaded {
@@ -258,7 +289,19 @@ pub async fn load_directory(
     Ok(found)
 }
 
-/// Loads the plugin of one file with the manifest beside it.
+async fn load_signed(
+    engine: &Engine,
+    path: &Path,
+    cache: Option<&CodeCache>,
+    keys: &TrustedKeys,
+) -> Result<(Arc<Version>, PluginManifest), WhyNot> {
+    let source = read_source(path)?;
+    source.signed_by(keys)?;
+    let version = start_version(engine, &source, cache, None).await?;
+    Ok((version, source.manifest))
+}
+
+/// Loads the plugin of one file with the manifest beside it, signed or not.
 ///
 /// # Errors
 /// [`WhyNot`].

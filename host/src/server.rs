@@ -113,7 +113,7 @@ pub async fn load_plugins(config: &Config) -> Result<PluginDirectory, StartError
     let cache = code_cache(config)?;
     // Nobody looks on: nothing is called.
     let observer = Observer { concluded: mpsc::channel(1).0, differences: mpsc::channel(1).0 };
-    load_directory(&engine, directory, cache.as_ref(), &observer)
+    load_directory(&engine, directory, cache.as_ref(), &config.signature_keys, &observer)
         .await
         .map_err(|error| unreadable(directory, error))
 }
@@ -144,7 +144,8 @@ async fn start_plugins(config: &Config) -> Result<Reload, StartError> {
     let archive = Archive::open(remembered.clone()).map_err(StartError::Data)?;
     let directory = config.plugins.clone();
     let cache = code_cache(config)?;
-    let mut set = PluginSet::new(Engine::new()?, cache, observer, directory.clone(), archive);
+    let keys = config.signature_keys.clone();
+    let mut set = PluginSet::new(Engine::new()?, cache, keys, observer, directory.clone(), archive);
     let mut scanner = None;
     if let Some(directory) = directory {
         let looking = scanner.insert(Scanner::new(directory.clone()));

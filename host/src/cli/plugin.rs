@@ -22,6 +22,7 @@ mod project;
 mod replay;
 mod running;
 mod serve;
+mod signature;
 
 /// Work with plugins.
 #[derive(Debug, Subcommand)]
@@ -46,6 +47,12 @@ pub(crate) enum PluginCommand {
     Check(CheckPlugin),
     /// Ask a plugin once: JSON in, JSON out.
     Call(Call),
+    /// Make a pair of keys to sign components with.
+    Keygen(signature::Keygen),
+    /// Sign components.
+    Sign(signature::Sign),
+    /// Verify the signatures of components.
+    Verify(signature::Verify),
     /// List the plugins of a running gateway.
     List(running::List),
     /// Show one of them: versions, counts, times.
@@ -75,6 +82,9 @@ impl PluginCommand {
             Self::Serve(serve) => serve.execute().await,
             Self::Check(check) => check.execute().await,
             Self::Call(call) => call.execute().await,
+            Self::Keygen(keygen) => keygen.execute(),
+            Self::Sign(sign) => sign.execute(),
+            Self::Verify(verify) => verify.execute(),
             Self::List(list) => list.execute().await,
             Self::Show(show) => show.execute().await,
             Self::History(history) => history.execute().await,

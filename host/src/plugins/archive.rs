@@ -11,7 +11,8 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{Source, WhyNot, short, source};
+use super::{Source, WhyNot, read_signature, short, source};
+use crate::signature::signature_path;
 
 /// Versions of a plugin that were live, whose files are kept.
 const KEPT_VERSIONS: usize = 5;
@@ -119,6 +120,10 @@ impl Archive {
         let component = folder.join(format!("{}.wasm", source.digest));
         let kept =
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).and_then(|()| {
+                // The same component may be signed anew.
+                if let Some(signature) = &source.signature {
+                    write(&signature_path(&component), signature.as_bytes())?;
+                }
                 if component.exists() {
                     return Ok(());
                 }
@@ -141,7 +146,8 @@ impl Archive {
         let found: Result<Source, WhyNot> =
             source(manifest_path, name.to_owned(), bytes.into(), text);
         // A secret that has changed since makes it another version, of the same files.
-        found.ok().map(|found| Source { digest: digest.to_owned(), ..found })
+        let signature = read_signature(&component).ok()?;
+        found.ok().map(|found| Source { digest: digest.to_owned(), signature, ..found })
     }
 
     /// `digest` is live now, and no longer barred.
@@ -226,9 +232,10 @@ impl Archive {
             live.into_iter().chain(barred.into_iter().take(KEPT_BARRED)).collect();
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_version = path.extension().is_some_and(|end| end == "wasm" || end == "toml");
-            let digest = path.file_stem().unwrap_or_default().to_string_lossy();
-            if is_version && !keep.iter().any(|kept| *kept == digest) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let (digest, end) = name.split_once('.').unwrap_or((&name, ""));
+            let is_version = ["wasm", "toml", "wasm.minisig"].contains(&end);
+            if is_version && !keep.iter().any(|kept| kept == digest) {
                 // Removed the next time otherwise.
                 let _is_gone = fs::remove_file(&path);
             }

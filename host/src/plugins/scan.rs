@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{components, plugin_name};
+use crate::signature::signature_path;
 
 /// How long a file that was written in place has to be still.
 pub(crate) const STILL: Duration = Duration::from_millis(300);
@@ -34,7 +35,7 @@ pub(crate) fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-/// Component, manifest, and files that the manifest names.
+/// Component, manifest, signature, and files that the manifest names.
 type Stamps = Vec<Option<Stamp>>;
 
 #[derive(Debug)]
@@ -127,8 +128,8 @@ impl Scanner {
 
     fn stamps(&self, name: &str, path: &Path) -> Stamps {
         let files = self.files.get(name).into_iter().flatten();
-        let own = [stamp(path), stamp(&path.with_extension("toml"))];
-        own.into_iter().chain(files.map(|file| stamp(file))).collect()
+        let own = [path.to_owned(), path.with_extension("toml"), signature_path(path)];
+        own.iter().chain(files).map(|file| stamp(file)).collect()
     }
 }
 

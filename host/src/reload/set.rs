@@ -19,6 +19,7 @@ use crate::plugins::{
     LoadedPlugin, PLUGINS_MAX, Source, WhyNot, read_source, roles, short, start_version,
 };
 use crate::resolve::{Plugins, rules};
+use crate::signature::TrustedKeys;
 
 /// What can be asked about the plugins while changes are made.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ impl View {
 pub(crate) struct PluginSet {
     engine: Engine,
     cache: Option<CodeCache>,
+    /// Those whose components are accepted.
+    keys: TrustedKeys,
     observer: Observer,
     directory: Option<PathBuf>,
     archive: Arc<Archive>,
@@ -81,6 +84,7 @@ impl PluginSet {
     pub(crate) fn new(
         engine: Engine,
         cache: Option<CodeCache>,
+        keys: TrustedKeys,
         observer: Observer,
         directory: Option<PathBuf>,
         archive: Archive,
@@ -90,6 +94,7 @@ impl PluginSet {
         Self {
             engine,
             cache,
+            keys,
             observer,
             directory,
             archive,
@@ -210,6 +215,8 @@ impl PluginSet {
         let at = path.to_owned();
         let read = tokio::task::spawn_blocking(move || read_source(&at)).await;
         let source = read.map_err(|error| WhyNot::Interrupted(error.to_string()))??;
+        // Also of the version that serves: at the next start it would be refused.
+        source.signed_by(&self.keys)?;
         let digest = source.digest.as_str();
         let candidate = plugin.and_then(|plugin| plugin.rollout());
         if candidate.as_ref().is_some_and(|status| status.candidate.digest() == digest) {
@@ -218,6 +225,8 @@ impl PluginSet {
         if let Some(plugin) = plugin
             && plugin.live().digest() == digest
         {
+            // It may have been signed anew.
+            self.archive.keep(&source);
             self.refused.remove(name);
             self.withdraw(plugin);
             return Ok(None);
@@ -257,6 +266,7 @@ impl PluginSet {
             Some(Stage::Shadow) => state.map(|state| Arc::new(state.copy())),
             _ => state,
         };
+        source.signed_by(&self.keys)?;
         let version = start_version(&self.engine, &source, self.cache.as_ref(), state).await?;
         self.archive.keep(&source);
         Ok(Ready { source, version, stage })
@@ -409,13 +419,39 @@ impl PluginSet {
     /// # Errors
     /// Every mistake; everything then stays as it was.
     pub(crate) fn reconfigure(
-        &self,
+        &mut self,
         config: &Config,
         gateways: &[Arc<Gateway>],
     ) -> Result<(), Vec<String>> {
+        self.check_signatures(&config.signature_keys)?;
         let rules = all_rules(config, gateways, &self.plugins)?;
+        self.keys = config.signature_keys.clone();
         gateways.iter().zip(rules).for_each(|(gateway, rules)| gateway.publish(rules));
         Ok(())
+    }
+
+    /// Whether other keys accept what serves and what is on its way.
+    fn check_signatures(&self, keys: &TrustedKeys) -> Result<(), Vec<String>> {
+        if *keys == self.keys || keys.is_empty() {
+            return Ok(());
+        }
+        let mut mistakes = Vec::new();
+        for (name, loaded) in &self.plugins {
+            let candidate = loaded.plugin.rollout().map(|status| status.candidate);
+            for version in candidate.into_iter().chain([loaded.plugin.live()]) {
+                let refused = match self.kept(name, version.digest()) {
+                    Some(source) => source.signed_by(keys).err().map(|error| error.to_string()),
+                    None => Some("its files are not there any more".to_owned()),
+                };
+                if let Some(why) = refused {
+                    let digest = short(version.digest());
+                    mistakes.push(format!(
+                        "[plugins] signature_keys: plugin {name}, version {digest}: {why}; sign it with one of the new keys first"
+                    ));
+                }
+            }
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
 
     /// Goes back to the version that was live before, or to `to`.
