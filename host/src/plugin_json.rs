@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use portreeve_plugin::contract::{
     self, Action, Connection, Context, Device, Direction, MessageParam, MessageResult, Outcome,
-    Protocol, Qos, RefusalReason, Verdict,
+    PayloadFormat, Protocol, Qos, RefusalReason, Verdict,
 };
 use portreeve_plugin::{
     Answered, Asked, CallError, ConnectQuestion, PublishQuestion, Role, Version,
@@ -196,9 +196,29 @@ pub struct Message {
     attributes: Pairs,
     #[serde(default = "gateway")]
     gateway: String,
+    /// Milliseconds since the Unix epoch; now, where it is left out.
+    received_at: Option<u64>,
+    payload_format: Option<Format>,
     content_type: Option<String>,
+    response_topic: Option<String>,
+    correlation_data_hex: Option<String>,
+    message_expiry_interval: Option<u32>,
     #[serde(default)]
     user_properties: Pairs,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Unspecified,
+    Utf8,
+}
+
+const fn format_name(format: PayloadFormat) -> &'static str {
+    match format {
+        PayloadFormat::Unspecified => "unspecified",
+        PayloadFormat::Utf8 => "utf8",
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -233,6 +253,8 @@ impl Message {
         });
         Ok(AskedMessage {
             payload: hex_or(self.payload_hex.as_ref(), given, "payload")?.unwrap_or_default(),
+            correlation: hex_or(self.correlation_data_hex.as_ref(), None, "correlation_data")?,
+            received_at: self.received_at.unwrap_or_else(now_ms),
             qos: match self.qos {
                 0 => Qos::AtMostOnce,
                 1 => Qos::AtLeastOnce,
@@ -248,7 +270,14 @@ impl Message {
 struct AskedMessage {
     message: Message,
     payload: Vec<u8>,
+    correlation: Option<Vec<u8>>,
+    received_at: u64,
     qos: Qos,
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl PublishQuestion for AskedMessage {
@@ -266,7 +295,6 @@ impl PublishQuestion for AskedMessage {
 
     fn context<'a>(&'a self, attributes: &'a [(&'a str, &'a str)]) -> Context<'a> {
         let message = &self.message;
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Context {
             direction: match message.direction {
                 Way::Up => Direction::Up,
@@ -279,7 +307,7 @@ impl PublishQuestion for AskedMessage {
                 attributes,
             },
             gateway: &message.gateway,
-            received_at: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            received_at: self.received_at,
         }
     }
 
@@ -288,13 +316,16 @@ impl PublishQuestion for AskedMessage {
         MessageParam {
             topic: &message.topic,
             payload: &self.payload,
-            payload_format: None,
+            payload_format: message.payload_format.map(|format| match format {
+                Format::Unspecified => PayloadFormat::Unspecified,
+                Format::Utf8 => PayloadFormat::Utf8,
+            }),
             qos: self.qos,
             retain: message.retain,
             content_type: message.content_type.as_deref(),
-            response_topic: None,
-            correlation_data: None,
-            message_expiry_interval: None,
+            response_topic: message.response_topic.as_deref(),
+            correlation_data: self.correlation.as_deref(),
+            message_expiry_interval: message.message_expiry_interval,
             user_properties,
         }
     }
@@ -328,9 +359,23 @@ fn message_as_json(message: MessageResult) -> Value {
             Qos::ExactlyOnce => 2,
         },
         "retain": message.retain,
+        "payload_format": message.payload_format.map(format_name),
         "content_type": message.content_type,
+        "response_topic": message.response_topic,
+        "correlation_data_hex": message.correlation_data.map(hex::encode),
+        "message_expiry_interval": message.message_expiry_interval,
         "user_properties": message.user_properties,
     })
+}
+
+/// What a guest answered, for those who look on: what goes to the device to prove something is masked.
+#[must_use]
+pub fn answered_masked(answer: Result<Answered, String>) -> Value {
+    let mut value = answered(answer);
+    if let Some(data) = value.get_mut("authentication_data_hex").filter(|data| !data.is_null()) {
+        *data = MASK.into();
+    }
+    value
 }
 
 /// What a guest answered.
@@ -411,9 +456,21 @@ fn message(context: &Context<'_>, message: &MessageParam<'_>) -> Value {
         "client_id": context.device.client_id,
         "attributes": context.device.attributes,
         "gateway": context.gateway,
+        "received_at": context.received_at,
         "user_properties": message.user_properties,
     });
-    put_optional(&mut value, [("content_type", message.content_type)]);
+    let correlation = message.correlation_data.map(hex::encode);
+    let optional = [
+        ("payload_format", message.payload_format.map(format_name)),
+        ("content_type", message.content_type),
+        ("response_topic", message.response_topic),
+        ("correlation_data_hex", correlation.as_deref()),
+    ];
+    put_optional(&mut value, optional);
+    if let (Some(seconds), Some(object)) = (message.message_expiry_interval, value.as_object_mut())
+    {
+        object.insert("message_expiry_interval".to_owned(), seconds.into());
+    }
     value
 }
 

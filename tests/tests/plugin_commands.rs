@@ -213,9 +213,12 @@ fn a_configuration_that_is_half_written_is_not_live() {
 }
 
 #[test]
-fn calls_are_traced_with_what_the_guest_logs() {
+fn calls_are_traced_with_what_the_guest_logs_less_its_secrets() {
     let gateway = Gateway::start();
     let mut client = gateway.client();
+    gateway.put("token", "s3cret-token\n");
+    gateway.put("versioned.toml", manifest("2", "") + "token = { file = \"token\" }\n");
+    Gateway::wait_for(&mut client, "2:x");
     let data = gateway.folder.path().join("data");
     let mut trace = Command::new(binary())
         .args(["plugin", "trace", "versioned", "--count", "2", "--data", data.to_str().unwrap()])
@@ -228,7 +231,7 @@ fn calls_are_traced_with_what_the_guest_logs() {
     });
     let begin = Instant::now();
     while !traced.is_finished() {
-        assert_eq!(Gateway::answer(&mut client), "1:x");
+        assert_eq!(Gateway::answer(&mut client), "2:x");
         assert!(begin.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -236,7 +239,8 @@ fn calls_are_traced_with_what_the_guest_logs() {
     let traced = traced.join().unwrap();
     assert_eq!(traced.len(), 2);
     assert_eq!(traced[0]["input"]["topic"], "a/in");
-    assert_eq!(traced[0]["output"]["messages"][0]["payload"], "1:x");
+    assert_eq!(traced[0]["output"]["messages"][0]["payload"], "2:x");
+    assert_eq!(traced[0]["log"][0], "debug: the token is (masked)");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One version of a plugin: a component with its manifest as they were when it was loaded. It never
 //! changes; what a plugin does next is another version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +34,8 @@ use crate::statistics::{Statistics, StatisticsSnapshot};
 pub struct Manifest {
     /// Given to the guest through `settings`.
     pub settings: BTreeMap<String, String>,
+    /// Keys of settings that are secret: their values are masked in traces.
+    pub secrets: BTreeSet<String>,
     /// Its bounds.
     pub limits: Limits,
     /// What it may reach.
@@ -83,12 +85,32 @@ impl Role {
 pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) settings: BTreeMap<String, String>,
+    /// Texts that no trace shows.
+    secrets: Vec<String>,
     pub(crate) limits: Limits,
     pub(crate) log: LogLimiter,
     pub(crate) state: Arc<StateSpace>,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) http: Option<Arc<Client>>,
     pub(crate) statistics: Statistics,
+}
+
+/// What stands for a secret in a trace.
+const MASK: &str = "(masked)";
+/// A shorter secret would mask half of the words there are.
+const SECRET_BYTES_MIN: usize = 4;
+
+impl Shared {
+    /// A text for somebody who looks on, less the secrets of the manifest.
+    pub(crate) fn masked(&self, text: &str) -> String {
+        let mut masked = text.to_owned();
+        for secret in self.secrets.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
+            if masked.contains(secret.as_str()) {
+                masked = masked.replace(secret.as_str(), MASK);
+            }
+        }
+        masked
+    }
 }
 
 /// A version that was loaded. Calls go to instances that its policy provides.
@@ -145,10 +167,12 @@ impl Version {
         manifest: Manifest,
         state: Arc<StateSpace>,
     ) -> Result<Arc<Self>, LoadError> {
-        let Manifest { settings, limits, capabilities, instances, rollout, breaker } = manifest;
+        let Manifest { settings, secrets, limits, capabilities, instances, rollout, breaker } =
+            manifest;
         let http = http_client(capabilities.http).await?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
+            secrets: secrets.iter().filter_map(|key| settings.get(key)).cloned().collect(),
             settings,
             limits,
             log: LogLimiter::new(limits.log_lines_per_second, limits.log_line_bytes_max),

@@ -176,7 +176,7 @@ fn traced_as_json(traced: &Traced) -> Value {
         "at": humantime::format_rfc3339_millis(traced.at).to_string(),
         "version": short(&traced.digest),
         "input": plugin_json::asked(&traced.asked),
-        "output": plugin_json::answered(traced.answer.clone()),
+        "output": plugin_json::answered_masked(traced.answer.clone()),
         "log": traced.log,
         "took_us": microseconds(traced.took),
     })

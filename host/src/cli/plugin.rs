@@ -204,8 +204,9 @@ A plugin that is both verifier and parser is asked about a message where there i
 A CONNECT has: client_id, user_name, password or password_hex, peer_address, protocol (3.1, 3.1.1,
 5.0), clean_start, keep_alive, gateway, user_properties, authentication_method,
 authentication_data_hex. A message has: topic, payload (a text, or JSON) or payload_hex, direction
-(up, down), qos, retain, device, product, client_id, attributes, gateway, content_type,
-user_properties.")]
+(up, down), qos, retain, device, product, client_id, attributes, gateway, received_at,
+payload_format (utf8, unspecified), content_type, response_topic, correlation_data_hex,
+message_expiry_interval, user_properties.")]
 pub(crate) struct Call {
     /// The component; settings and limits come from NAME.toml beside it.
     file: PathBuf,

@@ -1,6 +1,5 @@
 //! The manifest `NAME.toml` beside a plugin `NAME.wasm`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,7 +58,7 @@ impl PluginManifest {
         let mut manifest = Self::default();
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         if let Some(settings) = section.table("settings") {
-            (manifest.plugin.settings, manifest.files) = read_settings(&settings, folder);
+            read_settings(&settings, folder, &mut manifest);
         }
         manifest.plugin.capabilities =
             capabilities(section, &manifest.plugin.settings, folder, &mut manifest.files);
@@ -163,23 +162,30 @@ fn read_limits(section: &Section<'_>, limits: &mut Limits) {
 
 /// Settings are texts; a table `{ env = "NAME" }` or `{ file = "PATH" }` is a secret that stands
 /// elsewhere; anything else becomes JSON.
-fn read_settings(section: &Section<'_>, folder: &Path) -> (BTreeMap<String, String>, Vec<PathBuf>) {
-    let mut settings = BTreeMap::new();
-    let mut files = Vec::new();
+fn read_settings(section: &Section<'_>, folder: &Path, manifest: &mut PluginManifest) {
     for (key, value) in section.entries() {
-        match setting(value, folder, &mut files) {
-            Ok(text) => drop(settings.insert(key.to_owned(), text)),
+        match setting(value, folder, &mut manifest.files) {
+            Ok((text, is_secret)) => {
+                if is_secret {
+                    manifest.plugin.secrets.insert(key.to_owned());
+                }
+                manifest.plugin.settings.insert(key.to_owned(), text);
+            }
             Err(error) => {
                 section.problem(key, error, "write { env = \"NAME\" } or { file = \"PATH\" }")
             }
         }
     }
-    (settings, files)
 }
 
-fn setting(value: &DeValue<'_>, folder: &Path, files: &mut Vec<PathBuf>) -> Result<String, String> {
+/// A setting's text, and whether it is a secret.
+fn setting(
+    value: &DeValue<'_>,
+    folder: &Path,
+    files: &mut Vec<PathBuf>,
+) -> Result<(String, bool), String> {
     if let Some(text) = value.as_str() {
-        return Ok(text.to_owned());
+        return Ok((text.to_owned(), false));
     }
     let only =
         value.as_table().filter(|table| table.len() == 1).and_then(|table| table.iter().next());
@@ -189,18 +195,19 @@ fn setting(value: &DeValue<'_>, folder: &Path, files: &mut Vec<PathBuf>) -> Resu
         match key.get_ref().as_ref() {
             "env" => {
                 return std::env::var(source)
+                    .map(|text| (text, true))
                     .map_err(|_| format!("the environment variable {source} is not set"));
             }
             "file" => {
                 files.push(folder.join(source));
                 let text = std::fs::read_to_string(folder.join(source))
                     .map_err(|error| format!("the file {source} cannot be read: {error}"))?;
-                return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+                return Ok((text.trim_end_matches(['\r', '\n']).to_owned(), true));
             }
             _ => {}
         }
     }
-    json(value).map(|value| value.to_string())
+    json(value).map(|value| (value.to_string(), false))
 }
 
 fn json(value: &DeValue<'_>) -> Result<serde_json::Value, String> {

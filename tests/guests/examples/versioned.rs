@@ -1,11 +1,11 @@
 //! Tells which version it is, by its settings: `version` stands in front of each payload on `…/out`
 //! and is the attribute `version` of each device. With `trap_every = N` it traps for payloads and
 //! user names that are a multiple of N, with `fail = "yes"` it fails always, and with
-//! `refuse = "yes"` it says no.
+//! `refuse = "yes"` it says no. It logs its `token`.
 
 use portreeve_guest::{
     Admission, Connect, Context, Error, Message, Outcome, Parser, Refusal, Verdict, Verifier,
-    export_parser, export_verifier, settings,
+    export_parser, export_verifier, log, settings,
 };
 
 struct Guest;
@@ -27,6 +27,9 @@ impl Parser for Guest {
         misbehave(&text)?;
         if settings::get("refuse").is_some() {
             return Ok(Outcome::Reject("refused as told".to_owned()));
+        }
+        if let Some(token) = settings::get("token") {
+            log::debug(&format!("the token is {token}"));
         }
         let version = settings::get("version").unwrap_or_default();
         message.payload = format!("{version}:{text}").into_bytes();

@@ -130,7 +130,7 @@ const fn level_name(level: GuestLevel) -> &'static str {
 pub(crate) fn write_line(shared: &Shared, capture: &CaptureSlot, level: GuestLevel, line: &str) {
     let (plugin, limiter) = (shared.name.as_str(), &shared.log);
     if !capture.is_empty() {
-        capture.note(level, limiter.clip(line));
+        capture.note(level, limiter.clip(&shared.masked(line)));
     }
     if !is_enabled(level) {
         return;

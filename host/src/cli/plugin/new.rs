@@ -146,6 +146,9 @@ fn sdk_file(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
+/// What the SDK itself inherits.
+const SDK_NEEDS: [&str; 2] = ["wasip2", "wit-bindgen"];
+
 /// What a Rust project inherits in the place where it comes from: versions, lints and the profile
 /// that plugins are built with.
 fn workspace_of(manifest: &str) -> String {
@@ -156,7 +159,7 @@ fn workspace_of(manifest: &str) -> String {
     let dependencies = lines("[workspace.dependencies]\n");
     let is_used = |line: &&str| {
         let name = line.split(" =").next().unwrap_or_default();
-        name == "wit-bindgen" || manifest.contains(&format!("\n{name}.workspace"))
+        SDK_NEEDS.contains(&name) || manifest.contains(&format!("\n{name}.workspace"))
     };
     let used: Vec<&str> = dependencies
         .lines()

@@ -296,11 +296,12 @@ impl Record {
             }
         };
         let mut names = HashMap::new();
+        let mut unmasked = 0_u64;
         let write = |line: &str| {
             let mut recorded: Value = serde_json::from_str(line)
                 .map_err(|error| format!("the gateway's line cannot be read: {error}"))?;
             if let Some(input) = recorded.get_mut("input") {
-                mask(input, &self.mask);
+                unmasked += u64::from(!mask(input, &self.mask));
                 if self.anonymous {
                     anonymize(input, &mut names);
                 }
@@ -313,24 +314,32 @@ impl Record {
         };
         let topic: String = url::form_urlencoded::byte_serialize(self.topic.as_bytes()).collect();
         let path = format!("/v1/record?topic={topic}");
-        lines(&self.gateway, &path, self.count.unwrap_or(u64::MAX), write).await
+        lines(&self.gateway, &path, self.count.unwrap_or(u64::MAX), write).await?;
+        if unmasked > 0 {
+            let _code = output::fail(&format!(
+                "{unmasked} message(s) are not JSON: nothing was masked in them; look at them before you pass them on"
+            ));
+        }
+        Ok(())
     }
 }
 
-/// Masks fields of a payload that is JSON; other payloads stay as they are.
-fn mask(input: &mut Value, fields: &[String]) {
+/// Masks fields of a payload that is JSON; other payloads stay as they are. Says whether that was
+/// possible.
+fn mask(input: &mut Value, fields: &[String]) -> bool {
     if fields.is_empty() {
-        return;
+        return true;
     }
     let payload =
         input.get("payload_hex").and_then(Value::as_str).and_then(|h| hex::decode(h).ok());
     let Some(mut json) = payload.and_then(|bytes| serde_json::from_slice(&bytes).ok()) else {
-        return;
+        return false;
     };
     mask_fields(&mut json, fields);
     if let Some(object) = input.as_object_mut() {
         object.insert("payload_hex".to_owned(), hex::encode(json.to_string()).into());
     }
+    true
 }
 
 fn mask_fields(value: &mut Value, fields: &[String]) {
