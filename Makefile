@@ -64,12 +64,17 @@ bench: guests ## Measure codec, plugin runtime and gateway, the latter beside mo
 	cargo build --release -p portreeve -p portreeve-tests
 	target/release/portreeve-load compare
 	target/release/portreeve-load spin
+	target/release/portreeve-load hang
 	target/release/portreeve-load durable
 	target/release/portreeve-load scale
 
 .PHONY: acceptance-mqtt
 acceptance-mqtt: guests ## The long runs of MQTT and the store, with a table at the end
 	@./tools/acceptance-mqtt
+
+.PHONY: acceptance-plugins
+acceptance-plugins: guests ## The long runs of the plugin runtime and of each language, with a table at the end
+	@./tools/acceptance-plugins
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz

@@ -15,6 +15,7 @@ use portreeve_tests::load::servers::{ServerProcess, With, gateway, mosquitto, mo
 use portreeve_tests::load::swaps::{self, Swapped};
 use portreeve_tests::load::traffic::{Shape, connects, idle, one_after_another, round_trips, run};
 use portreeve_tests::load::{Measured, median, resident_bytes, scale};
+use portreeve_tests::web::Web;
 
 /// Measure the gateway beside mosquitto, as ratios in one run.
 #[derive(Debug, Parser)]
@@ -42,6 +43,12 @@ enum Command {
     },
     /// Latency of one client while a guest spins for another.
     Spin,
+    /// Latency of one client while calls of a plugin wait for a server that never answers.
+    Hang {
+        /// Pairs of runs, idle and not, of which the medians are told.
+        #[arg(long, default_value_t = 5)]
+        pairs: usize,
+    },
     /// QoS 1 to sessions that outlive their connections, in each durability, beside mosquitto.
     Durable {
         /// Runs of each, of which the median is told.
@@ -87,6 +94,7 @@ async fn main() {
         Command::Compare { runs, seconds } => compare(runs, Duration::from_secs(seconds)).await,
         Command::Connections { runs } => connections(runs).await,
         Command::Spin => spin().await,
+        Command::Hang { pairs } => hang(pairs).await,
         Command::Durable { runs, seconds } => durable(runs, Duration::from_secs(seconds)).await,
         Command::Scale => scale().await,
         Command::Swaps { count, clients } => {
@@ -124,7 +132,7 @@ async fn spin() {
     let server = gateway(With::Spinner);
     let alone = Duration::from_secs(5);
     let (idle_p50, idle_p99) = round_trips(server.address, alone).await;
-    let spinning = one_after_another(server.address, "spin", CALLS);
+    let spinning = one_after_another(server.address, "spin", b"x", CALLS);
     // A hundred calls of 100 ms each.
     let beside = round_trips(server.address, Duration::from_secs(9));
     let ((), (p50, p99)) = tokio::join!(spinning, beside);
@@ -132,6 +140,40 @@ async fn spin() {
     println!("idle                            {:>8.0} {:>8.0}", us(idle_p50), us(idle_p99));
     println!("while a guest spins {CALLS} times     {:>8.0} {:>8.0}", us(p50), us(p99));
     println!("ratio of p99: {:.2}, target 2.00", us(p99) / us(idle_p99));
+}
+
+/// A plugin at its limit of four calls, each of which waits for 5 s, with sixteen more that wait for
+/// it; and a client that publishes on another topic.
+async fn hang(pairs: usize) {
+    const WAITING: usize = 20;
+    const WATCHED: Duration = Duration::from_millis(4_500);
+    let web = Web::start();
+    let server = gateway(With::Asker(web.address));
+    let payload = format!("1 GET {}", web.url("/hang"));
+    let (mut idle, mut beside): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+    for _ in 0..pairs {
+        idle.push(round_trips(server.address, WATCHED).await);
+        let waiting = futures_util::future::join_all(
+            (0..WAITING).map(|_| one_after_another(server.address, "ask", payload.as_bytes(), 1)),
+        );
+        let (_, taken) = tokio::join!(waiting, round_trips(server.address, WATCHED));
+        beside.push(taken);
+    }
+    let of = |taken: &[(Duration, Duration)], pick: fn(&(Duration, Duration)) -> Duration| {
+        median(taken.iter().map(|one| us(pick(one))).collect())
+    };
+    let [idle_p99, beside_p99] = [&idle, &beside].map(|taken| of(taken, |one| one.1));
+    println!("round trip of one message, us; medians of {pairs} pairs    p50      p99");
+    println!(
+        "idle                                             {:>8.0} {idle_p99:>8.0}",
+        of(&idle, |one| one.0)
+    );
+    println!(
+        "while {WAITING} calls wait for a server                 {:>8.0} {beside_p99:>8.0}",
+        of(&beside, |one| one.0)
+    );
+    println!("requests that the server heard: {}", web.requests().len());
+    println!("ratio of p99: {:.2}, target 1.10", beside_p99 / idle_p99);
 }
 
 /// QoS 1, ten pairs, to sessions that outlive their connections.

@@ -59,6 +59,8 @@ pub enum With {
     Store(&'static str),
     /// A parser that computes until its deadline of 100 ms, on messages to `spin`.
     Spinner,
+    /// A parser whose calls may ask this server, on messages to `ask`: four at a time, for 5 s each.
+    Asker(SocketAddr),
 }
 
 fn free_port() -> u16 {
@@ -112,6 +114,14 @@ pub fn gateway(with: With) -> ServerProcess {
     if with == With::Spinner {
         plugin(folder.path(), "spin", "[limits]\ndeadline = \"100ms\"\n");
         config.push_str("[[gateway.binding]]\nplugin = \"spin\"\ntopic = \"spin\"\n");
+    }
+    if let With::Asker(server) = with {
+        let manifest = format!(
+            "http = [\"http://{server}/\"]\n[instances]\ninstances = 4\n[limits]\ndeadline = \"5s\"\n\
+             [http_client]\ntimeout = \"60s\"\n[breaker]\nfaults = 0\n"
+        );
+        plugin(folder.path(), "fetch", &manifest);
+        config.push_str("[[gateway.binding]]\nplugin = \"fetch\"\ntopic = \"ask\"\n");
     }
     if with == With::FreshVerifier {
         plugin(folder.path(), "allow-list", &guests::manifest("allow-list"));

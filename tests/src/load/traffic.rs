@@ -368,10 +368,12 @@ pub async fn round_trips(address: SocketAddr, duration: Duration) -> (Duration, 
     (taken[taken.len() / 2], taken[taken.len() * 99 / 100])
 }
 
-/// Publishes to `topic` with QoS 1, `calls` times, each after the acknowledgement of the one
+/// Publishes `payload` to `topic` with QoS 1, `calls` times, each after the acknowledgement of the one
 /// before.
-pub async fn one_after_another(address: SocketAddr, topic: &str, calls: u32) {
-    let (mut read, mut write) = open(address, "one-after-another", true).await;
+pub async fn one_after_another(address: SocketAddr, topic: &str, payload: &[u8], calls: u32) {
+    static CLIENTS: AtomicU64 = AtomicU64::new(0);
+    let client_id = format!("one-after-another-{}", CLIENTS.fetch_add(1, Ordering::Relaxed));
+    let (mut read, mut write) = open(address, &client_id, true).await;
     let mut bytes = Vec::new();
     let publish = Publish {
         dup: false,
@@ -380,7 +382,7 @@ pub async fn one_after_another(address: SocketAddr, topic: &str, calls: u32) {
         topic: TopicName::parse(topic).ok(),
         packet_id: NonZeroU16::new(1),
         properties: Properties::NONE,
-        payload: b"x",
+        payload,
     };
     Packet::Publish(publish).encode(VERSION, &mut bytes).unwrap();
     for _ in 0..calls {
