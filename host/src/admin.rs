@@ -3,7 +3,7 @@
 //!
 //! Errors are problems as RFC 9457 has them.
 
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use axum::Router;
@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use serde_json::json;
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
@@ -77,11 +77,40 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Bytes that the path of a Unix socket may have (`sun_path` without its end).
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+/// Requests that wait to be accepted.
+const LISTEN_QUEUE: u32 = 64;
+
 /// A socket that is listened on.
 #[derive(Debug)]
 pub(crate) struct Socket {
     listener: UnixListener,
+    file: SocketFile,
+}
+
+/// Its file, which is taken away with it.
+#[derive(Debug)]
+struct SocketFile {
     path: PathBuf,
+    /// Device and inode: another process may have put its own socket there.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn identity(path: &Path) -> Option<(u64, u64)> {
+        let metadata = std::fs::symlink_metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.identity.is_some() && Self::identity(&self.path) == self.identity {
+            // One that stays is taken away at the next start.
+            let _is_gone = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Socket {
@@ -99,23 +128,26 @@ impl Socket {
             }
             std::fs::remove_file(path)?;
         }
-        let listener = UnixListener::bind(path)?;
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(path)?;
+        let file = SocketFile { path: path.to_owned(), identity: SocketFile::identity(path) };
+        // Nobody can connect before it is listened on, and then only this user.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener: socket.listen(LISTEN_QUEUE)?, file })
     }
 
     /// Answers requests until the gateway stops.
     pub(crate) async fn serve(self, admin: Admin) {
+        let Self { listener, file } = self;
         let shutdown = admin.shutdown.clone();
         let router = router(admin).into_make_service_with_connect_info::<Peer>();
-        let served = axum::serve(self.listener, router).with_graceful_shutdown(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(async move {
             shutdown.cancelled().await;
         });
         if let Err(error) = served.await {
             tracing::error!(%error, "the admin socket");
         }
-        // One that stays is taken away at the next start.
-        let _is_gone = std::fs::remove_file(&self.path);
+        drop(file);
     }
 }
 
@@ -135,4 +167,38 @@ fn router(admin: Admin) -> Router {
             Problem::new(StatusCode::NOT_FOUND, "there is no such resource; /v1/plugins is one")
         })
         .with_state(admin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_there(path: &Path) -> bool {
+        path.symlink_metadata().is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_its_users_and_goes_with_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let socket = Socket::bind(&path).unwrap();
+        let mode = path.symlink_metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(Socket::bind(&path).unwrap_err().to_string().contains("another gateway"));
+        drop(socket);
+        assert!(!is_there(&path), "a start that failed leaves nothing behind");
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_process_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let first = Socket::bind(&path).unwrap();
+        std::fs::rename(&path, folder.path().join("old.sock")).unwrap();
+        let second = Socket::bind(&path).unwrap();
+        drop(first);
+        assert!(is_there(&path));
+        drop(second);
+        assert!(!is_there(&path));
+    }
 }

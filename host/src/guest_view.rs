@@ -78,12 +78,18 @@ impl WhoIsThis {
 }
 
 impl ConnectQuestion for WhoIsThis {
+    /// Many devices may share a user name, and not a client identifier.
     fn device(&self) -> &str {
-        if self.client_id.is_empty() {
-            self.user_name.as_deref().unwrap_or_default()
-        } else {
-            &self.client_id
-        }
+        let given = [Some(&*self.client_id), self.user_name.as_deref()];
+        let mut given = given.into_iter().flatten().filter(|name| !name.is_empty());
+        given.next().unwrap_or(&self.peer_address)
+    }
+
+    /// Verifiers name devices by their user name, or by their client identifier where they have
+    /// none. A client that makes up an identifier each time is the same device by its user name.
+    fn known_as(&self) -> &str {
+        let user_name = self.user_name.as_deref().filter(|name| !name.is_empty());
+        user_name.unwrap_or(&self.client_id)
     }
 
     fn user_properties(&self) -> Pairs<'_> {

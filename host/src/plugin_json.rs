@@ -534,7 +534,10 @@ impl Case {
             (Err(error), ..) => Err(format!("there is no answer: {error}")),
             (Ok(answer), _, Some(_)) => Err(format!("there is an answer: {answer}")),
             (Ok(answer), Some(expected), None) => differs("", expected, answer).map_or(Ok(()), Err),
-            (Ok(_), None, None) => Ok(()),
+            (Ok(answer), None, None) => Err(format!(
+                "the case does not say what the answer has to be; say it in \"expect\", or in \
+                 \"error\" a text of the error that there has to be. The answer is {answer}"
+            )),
         }
     }
 }
@@ -653,6 +656,12 @@ mod tests {
         assert_eq!(judge(&case, Err("the guest reports: no password".to_owned())), Ok(()));
         assert!(judge(&case, Err("trapped".to_owned())).is_err());
         assert!(judge(&case, Ok(json!({}))).is_err());
+    }
+
+    #[test]
+    fn a_case_that_wants_nothing_is_not_met() {
+        let told = judge(&json!({ "input": {} }), Ok(json!({ "outcome": "pass" }))).unwrap_err();
+        assert!(told.contains("\"expect\"") && told.contains("pass"), "{told}");
     }
 
     #[test]

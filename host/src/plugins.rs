@@ -129,9 +129,6 @@ pub enum WhyNot {
         /// The version.
         digest: String,
     },
-    /// It does not do what the plugin is used for.
-    #[error("it is no {} any more, and the plugin is used as one", .0.name())]
-    LostRole(Role),
     /// Configuration and plugins would not fit together.
     #[error("{0}")]
     DoesNotFit(String),

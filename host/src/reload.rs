@@ -1,6 +1,7 @@
 //! Changes while the gateway runs: the plugin directory, the configuration, and what an operator
 //! asks for. One task makes them, one after the other.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,22 +11,25 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Watch};
 use crate::gateway::Gateway;
-use crate::plugins::scan::{Changes, STILL, Scanner, Stamp, stamp};
+use crate::plugins::scan::{STILL, Scanner, Stamp, Trust, stamp};
 
 pub(crate) mod differences;
 pub(crate) mod set;
 mod watch;
 
 use differences::Differences;
-use set::PluginSet;
+use set::{Around, PluginSet};
 use watch::Watcher;
 
 /// Commands that wait.
 const COMMANDS_MAX: usize = 16;
-/// Rollouts that ended and were not noted yet: one for each plugin at most.
-pub(crate) const CONCLUDED_MAX: usize = 2 * crate::plugins::PLUGINS_MAX;
+/// What came of rollouts and was not noted yet: each is told of twice at most, and of those of a
+/// plugin no more than two, since it is noted before another one begins.
+pub(crate) const CONCLUDED_MAX: usize = 4 * crate::plugins::PLUGINS_MAX;
 /// Differences that were not written yet; those beyond are dropped.
 pub(crate) const DIFFERENCES_MAX: usize = 256;
+/// Bytes of those that wait.
+pub(crate) const DIFFERENCES_BYTES_MAX: usize = 16 << 20;
 /// Files that are moved into place together are looked at together.
 const TOGETHER: Duration = Duration::from_millis(10);
 /// How often files are looked at although the system tells of changes.
@@ -39,10 +43,11 @@ pub type Reread = Box<dyn Fn() -> Result<Config, Vec<String>> + Send + Sync>;
 pub(crate) enum Command {
     /// Look at the configuration and every plugin.
     Reload,
-    /// Go back to an earlier version of a plugin.
-    RollBack { plugin: String, to: Option<String> },
+    /// Go back to an earlier version of a plugin. `saw` is the version on its way when this was
+    /// asked for.
+    RollBack { plugin: String, to: Option<String>, saw: Option<String> },
     /// The version on its way takes its next step.
-    Promote { plugin: String },
+    Promote { plugin: String, saw: Option<String> },
 }
 
 /// A command, who gave it, and where its answer goes.
@@ -74,7 +79,12 @@ impl Reloader {
 
 /// The task's own.
 pub(crate) struct Reload {
+    /// What the process was started with.
+    pub(crate) started: Config,
+    /// What holds.
     pub(crate) config: Config,
+    /// What the file asks for and what does not fit yet, with why.
+    pub(crate) wanted: Option<(Config, Vec<String>)>,
     pub(crate) reread: Option<Reread>,
     pub(crate) set: PluginSet,
     pub(crate) scanner: Option<Scanner>,
@@ -97,141 +107,223 @@ impl Reload {
 
     async fn run(mut self, mut orders: mpsc::Receiver<Order>, mut watcher: Watcher) {
         // Kept over the turns of the loop: what comes often must not put it off.
-        let mut next_look = Instant::now();
+        let mut next_look = self.next_look(None);
         loop {
-            let interval = match self.config.watch {
-                Watch::Notify => LOOK_INTERVAL,
-                Watch::Poll => self.config.poll_interval,
-                Watch::Off => Duration::MAX,
-            };
-            let looks = interval < LONG_WAIT || next_look > Instant::now();
-            tokio::select! {
+            let is_told = tokio::select! {
                 told = watcher.told() => {
                     tokio::time::sleep(TOGETHER).await;
-                    let is_whole = watcher.take(told);
-                    let again_after = self.look(is_whole, "directory").await;
-                    next_look = Instant::now() + again_after.unwrap_or(interval).min(LONG_WAIT);
+                    watcher.take(told)
                 }
-                () = tokio::time::sleep_until(next_look.into()), if looks => {
+                () = until(next_look) => {
                     if watcher.is_being_written() {
-                        next_look = Instant::now() + STILL;
+                        next_look = Some(Instant::now() + STILL);
                         continue;
                     }
-                    let again_after = self.look(false, "directory").await;
-                    next_look = Instant::now() + again_after.unwrap_or(interval).min(LONG_WAIT);
+                    false
                 }
-                Some(order) = orders.recv() => self.obey(order).await,
+                Some(order) = orders.recv() => {
+                    let again_after = self.obey(order).await;
+                    let next = self.next_look(again_after);
+                    next_look = next_look.into_iter().chain(next).min();
+                    self.watch_files(&watcher);
+                    continue;
+                }
                 Some(concluded) = self.concluded.recv() => {
-                    self.set.concluded(&concluded, &self.config, &self.gateways);
+                    self.conclude(&concluded);
+                    // Another manifest holds: what waited may fit now.
+                    self.settle("rollout");
+                    continue;
                 }
-                Some(difference) = self.differences.recv() => self.differing.write(&difference),
-            }
+                Some(difference) = self.differences.recv() => {
+                    self.differing.write(&difference);
+                    continue;
+                }
+            };
+            let trust = if is_told { Trust::Whole } else { Trust::Waits };
+            let again_after = self.look(trust, "directory").await;
+            next_look = self.next_look(again_after);
+            self.watch_files(&watcher);
+        }
+    }
+
+    /// When files are looked at next; `None` for never.
+    fn next_look(&self, again_after: Option<Duration>) -> Option<Instant> {
+        let interval = match self.started.watch {
+            Watch::Notify => Some(LOOK_INTERVAL),
+            Watch::Poll => Some(self.config.poll_interval),
+            Watch::Off => None,
+        };
+        Some(Instant::now() + again_after.into_iter().chain(interval).min()?)
+    }
+
+    fn conclude(&mut self, concluded: &Concluded) {
+        self.set.concluded(concluded, Around { config: &self.config, gateways: &self.gateways });
+    }
+
+    /// What ended by itself is noted before anything else is done about it.
+    fn conclude_all(&mut self) {
+        while let Ok(concluded) = self.concluded.try_recv() {
+            self.conclude(&concluded);
         }
     }
 
     fn watcher(&self) -> Watcher {
-        if self.config.watch != Watch::Notify {
+        if self.started.watch != Watch::Notify {
             return Watcher::none();
         }
-        let folder = |file: &PathBuf| file.parent().map(ToOwned::to_owned);
+        let folder = |file: &PathBuf| match file.parent()? {
+            here if here.as_os_str().is_empty() => Some(PathBuf::from(".")),
+            folder => Some(folder.to_owned()),
+        };
         let configuration = self.config.path.as_ref().and_then(folder);
         let directories = self.config.plugins.iter().cloned().chain(configuration);
-        Watcher::start(directories.collect())
+        let directories: BTreeSet<PathBuf> = directories.collect();
+        let watcher = Watcher::start(&Vec::from_iter(directories));
+        self.watch_files(&watcher);
+        watcher
+    }
+
+    /// The files that matter beside those of the plugin directory.
+    fn watch_files(&self, watcher: &Watcher) {
+        let names = self.set.plugins().keys();
+        let files = names.flat_map(|name| self.set.files(name)).chain(self.config.path.clone());
+        watcher.watch_files(files);
     }
 
     /// Looks at the files, and makes the changes that they ask for. Gives the time after which they
     /// are looked at again.
-    async fn look(&mut self, is_whole: bool, by: &str) -> Option<Duration> {
-        let config_again = self.look_at_config(is_whole, by);
-        let Some(scanner) = self.scanner.as_mut() else { return config_again };
-        let changes = match scanner.look(Instant::now(), is_whole) {
+    async fn look(&mut self, trust: Trust, by: &str) -> Option<Duration> {
+        self.conclude_all();
+        self.set.forget_departed();
+        let (is_configured, config_again) = self.look_at_config(trust, by);
+        let (is_changed, plugins_again) = self.look_at_plugins(trust, by).await;
+        if is_configured || is_changed {
+            self.settle(by);
+        }
+        config_again.into_iter().chain(plugins_again).min()
+    }
+
+    /// Loads what changed in the plugin directory. Says whether something did, and when it is to be
+    /// looked at again.
+    async fn look_at_plugins(&mut self, trust: Trust, by: &str) -> (bool, Option<Duration>) {
+        let Some(scanner) = self.scanner.as_mut() else { return (false, None) };
+        let changes = match scanner.look(Instant::now(), trust) {
             Ok(changes) => changes,
             Err(error) => {
                 tracing::debug!(%error, "the plugin directory cannot be read");
-                return None;
+                return (false, None);
             }
         };
-        let again_after = [changes.again_after, config_again].into_iter().flatten().min();
-        if !changes.is_empty() {
-            self.apply(changes, by).await;
+        let again_after = changes.again_after;
+        if changes.is_empty() {
+            return (false, again_after);
         }
-        again_after
-    }
-
-    /// Reads the configuration again when its file is another one, and whole. Gives the time after
-    /// which it may be.
-    fn look_at_config(&mut self, is_whole: bool, by: &str) -> Option<Duration> {
-        let path = self.config.path.clone()?;
-        let reread = self.reread.as_ref()?;
-        let now = stamp(&path);
-        if self.config_seen.as_ref().is_none_or(|(seen, _)| *seen != now) {
-            let is_first = self.config_seen.is_none();
-            self.config_seen = Some((now, Some(Instant::now())));
-            if is_first && !self.config.is_changed() {
-                self.config_seen = Some((now, None));
-            }
-        }
-        let (_, since) = self.config_seen.as_mut()?;
-        let left = STILL.saturating_sub((*since)?.elapsed());
-        if !is_whole && !left.is_zero() {
-            return Some(left);
-        }
-        *since = None;
-        let config = reread();
-        self.configure(config, by);
-        None
-    }
-
-    async fn apply(&mut self, changes: Changes, by: &str) {
         let names: Vec<String> = changes.changed.keys().cloned().collect();
-        self.set.apply(changes, &self.config, &self.gateways, by).await;
-        let Some(scanner) = &mut self.scanner else { return };
+        self.set.load(changes, by).await;
         for name in names {
             let files = self.set.files(&name);
             scanner.watch_files(&name, files);
         }
+        self.conclude_all();
+        (true, again_after)
     }
 
-    /// Another configuration.
-    fn configure(&mut self, config: Result<Config, Vec<String>>, by: &str) -> bool {
-        let config = match config {
-            Ok(config) => config,
-            Err(mistakes) => return refuse(&mistakes, by),
+    /// Reads the configuration again when its file is another one, and whole. Says whether another
+    /// one is wanted, and when the file is to be looked at again.
+    fn look_at_config(&mut self, trust: Trust, by: &str) -> (bool, Option<Duration>) {
+        let Some(path) = self.config.path.clone().filter(|_| self.reread.is_some()) else {
+            return (false, None);
         };
-        if let Err(mistakes) = self.set.reconfigure(&config, &self.gateways) {
-            return refuse(&mistakes, by);
+        let now = stamp(&path);
+        if self.config_seen.as_ref().is_none_or(|(seen, _)| *seen != now) {
+            let is_same = self.config_seen.is_none() && !self.config.is_changed();
+            self.config_seen = Some((now, (!is_same).then(Instant::now)));
         }
-        let restart = self.config.needs_restart(&config);
+        let Some((_, Some(since))) = self.config_seen else { return (false, None) };
+        let left = STILL.saturating_sub(since.elapsed());
+        if trust == Trust::Waits && !left.is_zero() {
+            return (false, Some(left));
+        }
+        self.config_seen = Some((now, None));
+        (self.reread(by), None)
+    }
+
+    /// Reads the configuration. Says whether it can be used by itself.
+    fn reread(&mut self, by: &str) -> bool {
+        match self.reread.as_ref().map(|reread| reread()) {
+            Some(Ok(config)) => {
+                self.wanted = Some((config, Vec::new()));
+                true
+            }
+            Some(Err(mistakes)) => {
+                self.wanted = None;
+                refuse(&mistakes, by);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Publishes as much as fits of what files ask for. Says whether the configuration does.
+    fn settle(&mut self, by: &str) -> bool {
+        let around = Around { config: &self.config, gateways: &self.gateways };
+        let Some((config, told)) = self.wanted.take() else {
+            // Without another configuration there is nothing wrong with it.
+            return self.set.settle(around, None, by).is_ok();
+        };
+        if let Err(mistakes) = self.set.settle(around, Some(&config), by) {
+            if mistakes != told {
+                refuse(&mistakes, by);
+            }
+            self.wanted = Some((config, mistakes));
+            return false;
+        }
+        // By what the process was started with: what needs a restart does so until there is one.
+        let restart = self.started.needs_restart(&config);
         if !restart.is_empty() {
             tracing::warn!(by, "takes effect with a restart: {}", restart.join(", "));
         }
         tracing::info!(by, "configuration is live");
+        let are_other_keys = self.config.signature_keys != config.signature_keys;
         self.config = config;
+        if are_other_keys && let Some(scanner) = &mut self.scanner {
+            // They may accept what the old ones did not.
+            scanner.look_again(&self.set.forget_refusals());
+        }
         true
     }
 
-    async fn obey(&mut self, order: Order) {
+    /// Does what is asked for. Gives the time after which files are looked at again.
+    async fn obey(&mut self, order: Order) -> Option<Duration> {
         let Order { command, by, answer } = order;
-        let (config, gateways) = (&self.config, &self.gateways);
+        self.conclude_all();
+        let mut again_after = None;
+        let around = Around { config: &self.config, gateways: &self.gateways };
         let result = match command {
             Command::Reload => {
-                let is_configured = match self.reread.as_ref().map(|reread| reread()) {
-                    Some(config) => self.configure(config, &by),
-                    None => true,
-                };
-                self.look(true, &by).await;
-                match is_configured {
+                let is_readable = self.reread(&by);
+                let refused = self.set.forget_refusals();
+                if let Some(scanner) = &mut self.scanner {
+                    scanner.look_again(&refused);
+                }
+                (_, again_after) = self.look_at_plugins(Trust::AsItIs, &by).await;
+                match self.settle(&by) && is_readable {
                     true => Ok(self.summary()),
                     false => Err("the configuration has mistakes; see the log".to_owned()),
                 }
             }
-            Command::RollBack { plugin, to } => {
-                self.set.roll_back(&plugin, to.as_deref(), config, gateways, &by).await
+            Command::RollBack { plugin, to, saw } => {
+                self.set.roll_back(&plugin, to.as_deref(), saw.as_deref(), around, &by).await
             }
-            Command::Promote { plugin } => self.set.promote(&plugin, config, gateways, &by).await,
+            Command::Promote { plugin, saw } => {
+                self.set.promote(&plugin, saw.as_deref(), around, &by).await
+            }
         };
+        // What waited may fit now.
+        self.settle(&by);
         // The one who asked may be gone.
         let _is_gone = answer.send(result);
+        again_after
     }
 
     fn summary(&self) -> String {
@@ -244,10 +336,14 @@ impl Reload {
     }
 }
 
-fn refuse(mistakes: &[String], by: &str) -> bool {
+fn refuse(mistakes: &[String], by: &str) {
     tracing::error!(by, "configuration refused, the old one goes on: {}", mistakes.join("; "));
-    false
 }
 
-/// Longer than this is for ever.
-const LONG_WAIT: Duration = Duration::from_hours(24);
+/// Waits until then, or for ever.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -6,26 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portreeve_mqtt::ReasonCode;
-use portreeve_plugin::{CodeCache, Engine, EngineError, Observer};
+use portreeve_plugin::{Budget, CodeCache, Engine, EngineError, Observer};
 use portreeve_store::{Contents, OpenError, Store, Tally};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Socket};
+use crate::admin::{Admin, SOCKET_PATH_BYTES_MAX, Socket};
 use crate::broker::Broker;
 use crate::config::{Config, Durability, ListenerConfig, ListenerKind};
 use crate::gateway::{Gateway, Verification};
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::plugins::archive::Archive;
-use crate::plugins::scan::Scanner;
+use crate::plugins::scan::{Scanner, Trust};
 use crate::plugins::{PluginDirectory, load_directory, short};
 use crate::reload::differences::Differences;
-use crate::reload::set::PluginSet;
-use crate::reload::{CONCLUDED_MAX, Command, DIFFERENCES_MAX, Reload, Reloader, Reread};
+use crate::reload::set::{Around, PluginSet};
+use crate::reload::{
+    CONCLUDED_MAX, Command, DIFFERENCES_BYTES_MAX, DIFFERENCES_MAX, Reload, Reloader, Reread,
+};
 use crate::resolve::{Resolved, resolve};
 use crate::restore::{LimitsOf, restore};
 use crate::sys;
@@ -94,6 +97,8 @@ pub struct Server {
     shutdown: CancellationToken,
     drain_timeout: Duration,
     reloader: Reloader,
+    /// Ends the thread that makes changes, also where nobody shuts the server down.
+    _reloads: DropGuard,
 }
 
 impl std::fmt::Debug for Server {
@@ -112,7 +117,11 @@ pub async fn load_plugins(config: &Config) -> Result<PluginDirectory, StartError
     let engine = Engine::new()?;
     let cache = code_cache(config)?;
     // Nobody looks on: nothing is called.
-    let observer = Observer { concluded: mpsc::channel(1).0, differences: mpsc::channel(1).0 };
+    let observer = Observer {
+        concluded: mpsc::channel(1).0,
+        differences: mpsc::channel(1).0,
+        differences_bytes: Budget::of(0),
+    };
     load_directory(&engine, directory, cache.as_ref(), &config.signature_keys, &observer)
         .await
         .map_err(|error| unreadable(directory, error))
@@ -139,7 +148,8 @@ pub fn check(config: &Config, plugins: &PluginDirectory) -> Result<(), Vec<Strin
 async fn start_plugins(config: &Config) -> Result<Reload, StartError> {
     let (concluded, concluded_receiver) = mpsc::channel(CONCLUDED_MAX);
     let (differences, differences_receiver) = mpsc::channel(DIFFERENCES_MAX);
-    let observer = Observer { concluded, differences };
+    let differences_bytes = Budget::of(DIFFERENCES_BYTES_MAX);
+    let observer = Observer { concluded, differences, differences_bytes };
     let remembered = config.data.as_ref().map(|data| data.join("plugins"));
     let archive = Archive::open(remembered.clone()).map_err(StartError::Data)?;
     let directory = config.plugins.clone();
@@ -149,9 +159,9 @@ async fn start_plugins(config: &Config) -> Result<Reload, StartError> {
     let mut scanner = None;
     if let Some(directory) = directory {
         let looking = scanner.insert(Scanner::new(directory.clone()));
-        let found = looking.look(std::time::Instant::now(), true);
+        let found = looking.look(std::time::Instant::now(), Trust::AsItIs);
         let found = found.map_err(|error| unreadable(&directory, error))?;
-        set.start(found).await;
+        set.start(found, Around { config, gateways: &[] }).await;
         for name in set.plugins().keys() {
             looking.watch_files(name, set.files(name));
         }
@@ -167,7 +177,9 @@ async fn start_plugins(config: &Config) -> Result<Reload, StartError> {
         );
     }
     Ok(Reload {
+        started: config.clone(),
         config: config.clone(),
+        wanted: None,
         reread: None,
         set,
         scanner,
@@ -237,7 +249,11 @@ impl Server {
         let shutdown = CancellationToken::new();
         let view = reload.set.view();
         let (reloader, changes) = reload.task();
-        tasks.spawn(until(shutdown.clone(), changes));
+        // A thread of its own: it reads and writes files, which may take long on a network file
+        // system, and no connection is to wait for them.
+        let reloads = shutdown.child_token();
+        let (changes, runtime) = (until(reloads.clone(), changes), Handle::current());
+        tasks.spawn_blocking(move || runtime.block_on(changes));
         let mut addresses = Vec::new();
         for listener in bound {
             if let Ok(address) = listener.socket.local_addr() {
@@ -259,7 +275,8 @@ impl Server {
             }));
         }
         let drain_timeout = config.drain_timeout;
-        Self { broker, addresses, tasks, shutdown, drain_timeout, reloader }
+        let _reloads = reloads.drop_guard();
+        Self { broker, addresses, tasks, shutdown, drain_timeout, reloader, _reloads }
     }
 
     /// Looks at configuration and plugins again, as SIGHUP asks for. Gives a summary.
@@ -424,6 +441,14 @@ fn with_refused(mut mistakes: Vec<String>, set: &PluginSet) -> StartError {
 /// The socket of the admin API, where there is a place for it.
 fn admin_socket(config: &Config) -> Result<Option<Socket>, StartError> {
     let Some(path) = config.admin_socket() else { return Ok(None) };
+    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        tracing::warn!(
+            path = %path.display(),
+            "there is no admin socket: its path is longer than {SOCKET_PATH_BYTES_MAX} bytes; [admin] socket \
+             names another"
+        );
+        return Ok(None);
+    }
     let bound = Socket::bind(&path);
     let failed = |error| StartError::Admin { path: path.display().to_string(), error };
     bound.map(Some).map_err(failed)

@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use portreeve::config::Config;
-use portreeve::{Server, StartError};
+use portreeve::config::{Config, ConfigError};
+use portreeve::{Reread, Server, StartError};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::client::Client;
-use crate::guests;
+use crate::{guests, plugins};
 
 /// A gateway in the making; reads as a sentence:
 /// `TestGateway::verified_by("open").with_plugin("spin", "").with_binding("spin", "raw/#").start()`.
@@ -25,6 +25,7 @@ pub struct TestGateway {
     limits: String,
     bindings: String,
     rest: String,
+    is_reread: bool,
 }
 
 impl TestGateway {
@@ -41,6 +42,7 @@ impl TestGateway {
             limits: String::new(),
             bindings: String::new(),
             rest: String::new(),
+            is_reread: false,
         }
     }
 
@@ -115,6 +117,13 @@ impl TestGateway {
         self
     }
 
+    /// With a configuration file that is read again when it changes.
+    #[must_use]
+    pub fn with_a_file(mut self) -> Self {
+        self.is_reread = true;
+        self
+    }
+
     /// With further tables.
     #[must_use]
     pub fn with(mut self, toml: &str) -> Self {
@@ -123,16 +132,33 @@ impl TestGateway {
         self
     }
 
-    fn config(&self) -> Config {
+    fn text(&self) -> String {
         let Self { verification, gateway, listener, sys_interval, .. } = self;
         let Self { limits, bindings, rest, plugins, .. } = self;
-        let text = format!(
+        format!(
             "[plugins]\ndirectory = \".\"\n{plugins}[sys]\ninterval = {sys_interval:?}\n[[gateway]]\nname = \"test\"\n\
              verification = {verification:?}\n{gateway}[[gateway.listener]]\naddress = \"127.0.0.1:0\"\n\
              {listener}{bindings}[gateway.limits]\n{limits}{rest}"
-        );
-        Config::parse(&self.folder.path().join("gateway.toml"), &text)
-            .unwrap_or_else(|error| panic!("{error}\n{text}"))
+        )
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
+    }
+
+    fn config(&self) -> Config {
+        let text = self.text();
+        Config::parse(&self.file(), &text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    /// What reads its file again, where it has one.
+    fn reread(&self) -> Option<Reread> {
+        let path = self.file();
+        self.is_reread.then(|| -> Reread {
+            std::fs::write(&path, self.text()).expect("the configuration is written");
+            let mistakes = |error: ConfigError| error.0.iter().map(ToString::to_string).collect();
+            Box::new(move || Config::read(&path).map_err(mistakes))
+        })
     }
 
     /// Starts it.
@@ -146,13 +172,17 @@ impl TestGateway {
     /// # Errors
     /// What [`Server::start`] says.
     pub fn try_start(self) -> Result<RunningGateway, StartError> {
-        let config = self.config();
+        let reread = self.reread();
+        let config = match &reread {
+            Some(reread) => reread().unwrap_or_else(|mistakes| panic!("{mistakes:?}")),
+            None => self.config(),
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime");
-        let server = runtime.block_on(Server::start(&config))?;
+        let server = runtime.block_on(Server::start_with(&config, reread))?;
         let address = server.addresses()[0].1;
         Ok(RunningGateway { server: Some(server), runtime, address, folder: self.folder })
     }
@@ -183,6 +213,28 @@ impl RunningGateway {
     #[must_use]
     pub fn server(&self) -> &Server {
         self.server.as_ref().expect("it runs until it is dropped")
+    }
+
+    /// Has configuration and plugins looked at again. Gives a summary.
+    ///
+    /// # Errors
+    /// What was refused.
+    pub fn reload(&self) -> Result<String, String> {
+        self.runtime.block_on(self.server().reload("test"))
+    }
+
+    /// Puts another text into its configuration file, which it needs to have.
+    pub fn configure(&self, change: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(self.folder().join("gateway.toml"));
+        let text = change(text.expect("it has a configuration file"));
+        plugins::put(self.folder(), "gateway.toml", text);
+    }
+
+    /// What happened to its plugins; it needs a data directory `data`.
+    #[must_use]
+    pub fn history(&self) -> String {
+        let path = self.folder().join("data/plugins/history.jsonl");
+        std::fs::read_to_string(path).unwrap_or_default()
     }
 
     /// The value of a counter.

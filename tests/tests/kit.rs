@@ -128,6 +128,23 @@ fn cases_that_fail_are_told_with_what_is_different() {
 }
 
 #[test]
+fn a_test_that_tests_nothing_fails() {
+    let nothing = r#"{"input": {"topic": "a/in"}}"#;
+    let no_cases = built("relay", "[]");
+    let no_folder = built("relay", nothing);
+    std::fs::remove_dir_all(no_folder.path().join("cases")).unwrap();
+    for (folder, more, wanted) in [
+        (no_cases, &["test"][..], "there are no cases"),
+        (no_folder, &["test"], "there are no cases"),
+        (built("relay", nothing), &["test"], "does not say what the answer has to be"),
+        (built("relay", CASES), &["test", "--only", "other"], "no case has \"other\""),
+    ] {
+        let (is_content, told) = plugin(folder.path(), more);
+        assert!(!is_content && told.contains(wanted), "{told}");
+    }
+}
+
+#[test]
 fn a_component_is_measured_against_its_limits() {
     let folder = built("relay", CASES);
     let told = said(folder.path(), &["bench", ".", "--calls", "500", "--json"]);

@@ -150,6 +150,31 @@ fn versions_are_listed_taken_back_and_remembered_over_a_restart() {
 }
 
 #[test]
+fn a_version_that_does_not_fit_at_the_start_waits_behind_the_one_before_it() {
+    let mut gateway = Gateway::start();
+    Gateway::wait_for(&mut gateway.client(), "1:x");
+    // A verifier only, where the configuration needs a parser.
+    gateway.put("versioned.wasm", variant("scripted", 1));
+    gateway.run();
+    let mut client = gateway.client();
+    assert_eq!(Gateway::answer(&mut client), "1:x");
+    let list = gateway.said(&["list"]);
+    assert!(list.contains("is no parser"), "{list}");
+    let (is_content, said) = gateway.command(&["rollback", "versioned", "--to", ""]);
+    assert!(!is_content && said.contains("first digits"), "{said}");
+    client.subscribe("a/in", 0);
+    let path = gateway.folder.path().join("gateway.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (without, _) = text.split_once("[[gateway.binding]]").unwrap();
+    put(gateway.folder.path(), "gateway.toml", without);
+    Gateway::wait_for(&mut client, "x");
+    let begin = Instant::now();
+    while gateway.show()["roles"] != serde_json::json!(["verifier"]) {
+        assert!(begin.elapsed() < Duration::from_secs(3), "it still waits");
+    }
+}
+
+#[test]
 fn a_version_that_is_tried_goes_on_by_command() {
     let gateway = Gateway::start();
     let mut client = gateway.client();
@@ -188,6 +213,54 @@ fn the_configuration_is_read_again_when_it_changes_and_on_sighup() {
     gateway.configure("a/in");
     Gateway::wait_for(&mut client, "1:x");
     assert!(gateway.said(&["reload"]).contains("1 plugin(s) serve"));
+}
+
+#[test]
+fn what_needs_a_restart_is_told_until_there_is_one() {
+    let gateway = Gateway::start();
+    let path = gateway.folder.path().join("gateway.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let with_limits = format!("[limits]\nsessions_max = 1000\n{text}");
+    put(gateway.folder.path(), "gateway.toml", &with_limits);
+    let told = "takes effect with a restart: [limits]";
+    gateway.process().wait_for_log(told);
+    put(gateway.folder.path(), "gateway.toml", with_limits.replace("a/in", "b/in"));
+    gateway.process().wait_for_log(told);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_reload() {
+    let mut gateway = Gateway::start();
+    // A secret that nobody writes, as on a network file system that does not answer.
+    let secret = gateway.plugins().join("secret");
+    assert!(Command::new("mkfifo").arg(&secret).status().unwrap().success());
+    gateway.put("versioned.toml", "[settings]\nversion = { file = \"secret\" }");
+    let pid = gateway.process().pid().to_string();
+    let signal = |name: &str| Command::new("kill").args([name, &pid]).status().unwrap().success();
+    assert!(signal("-HUP"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(signal("-TERM"));
+    let begin = Instant::now();
+    while gateway.process.as_mut().unwrap().is_alive() {
+        assert!(begin.elapsed() < Duration::from_secs(8), "it goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_long_path_costs_the_admin_socket_and_not_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("d".repeat(120));
+    let address = free_address().to_string();
+    let process = Process::start(&[
+        "--listen",
+        &address,
+        "--verification",
+        "open",
+        "--data",
+        data.to_str().unwrap(),
+    ]);
+    process.unwrap();
 }
 
 #[test]

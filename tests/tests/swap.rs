@@ -11,6 +11,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use portreeve_plugin::{
+    Budget, Engine, Manifest, Observer, Plugin, Stage, Version, load_component,
+};
 use portreeve_tests::gateway::RunningGateway;
 use portreeve_tests::plugins::{manifest, put, variant};
 use portreeve_tests::{Client, TestGateway, V5};
@@ -230,6 +233,30 @@ fn swaps_under_load_lose_and_mix_nothing() {
 }
 
 #[test]
+fn a_rollout_is_ended_for_the_version_that_is_on_its_way_and_for_no_other() {
+    let engine = Engine::new().unwrap();
+    let (concluded, _concluded) = tokio::sync::mpsc::channel(8);
+    let (differences, _differences) = tokio::sync::mpsc::channel(8);
+    let observer = Observer { concluded, differences, differences_bytes: Budget::of(0) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let version = |digest: &str| {
+        let loaded = load_component(&engine, &variant("versioned", 0), None).unwrap();
+        let started = Version::start(&engine, "versioned", digest, loaded, Manifest::default());
+        runtime.block_on(started).unwrap()
+    };
+    let [first, second, third] = ["1", "2", "3"].map(version);
+    let plugin = Plugin::new(first, observer);
+    assert!(!plugin.abort(&second) && !plugin.promote(&second), "none is on its way");
+    plugin.begin(second.clone(), Stage::Canary);
+    // What was seen before the third one came is not done to it.
+    plugin.begin(third.clone(), Stage::Canary);
+    assert!(!plugin.abort(&second) && !plugin.promote(&second));
+    assert_eq!(plugin.live().digest(), "1");
+    assert!(plugin.promote(&third) && !plugin.abort(&third), "it is live");
+    assert_eq!(plugin.live().digest(), "3");
+}
+
+#[test]
 fn a_canary_that_traps_is_taken_back_before_it_hurts() {
     let gateway = versioned("").start();
     let mut client = subscriber(&gateway, "client");
@@ -320,6 +347,8 @@ fn a_shadow_answers_nobody_and_its_differences_are_written() {
     let text = std::fs::read_to_string(path).unwrap();
     let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(first["input"]["topic"], "a/in");
+    assert!(first["at"].as_str().unwrap().starts_with("20"), "{first}");
+    assert_ne!(first["live_version"], first["candidate_version"]);
     assert_eq!(first["live"]["messages"][0]["payload"], "1:x");
     assert_eq!(first["candidate"]["messages"][0]["payload"], "2:x");
 }
@@ -339,10 +368,11 @@ fn a_shadow_that_differs_all_the_time_does_not_keep_files_from_being_looked_at()
 }
 
 #[test]
-fn a_canary_that_runs_over_its_time_does_not_close_the_old_version() {
+fn a_canary_that_runs_over_its_time_is_taken_back_and_does_not_close_the_old_version() {
     let gateway = TestGateway::open()
         .with_plugin("echo", "[limits]\ndeadline = \"100ms\"\n[breaker]\nfaults = 3\ndevices = 1")
         .with_binding("echo", "in", "may_publish = [\"#\"]")
+        .with("[data]\ndirectory = \"data\"")
         .start();
     let mut clients: Vec<Client> =
         (0..10).map(|number| gateway.client(V5, &format!("device-{number}"))).collect();
@@ -351,17 +381,72 @@ fn a_canary_that_runs_over_its_time_does_not_close_the_old_version() {
     put(gateway.folder(), "echo.toml", spins);
     put(gateway.folder(), "echo.wasm", variant("spin", 1));
     let begin = Instant::now();
-    let mut over = 0;
-    while over == 0 {
-        assert!(begin.elapsed() < LIVE_WITHIN * 3, "the canary was not asked");
+    while !gateway.history().contains("rolled-back") {
+        assert!(begin.elapsed() < LIVE_WITHIN * 5, "it is not taken back");
         std::thread::scope(|scope| {
             for client in &mut clients {
-                scope.spawn(move || client.publish_at_least_once("in", "x"));
+                scope.spawn(move || {
+                    let code = client.publish_at_least_once("in", "x");
+                    assert_ne!(code, 0x83, "the old version did not answer in its place");
+                });
             }
         });
-        over = usize::try_from(gateway.count("parser_faults")).unwrap();
     }
     assert_ne!(clients[0].publish_at_least_once("in", "x"), 0x83, "the old version is not asked");
+    assert_eq!(gateway.count("parser_faults"), 0);
+}
+
+#[test]
+fn a_message_on_which_both_versions_trap_takes_nothing_back() {
+    let trap =
+        |version: &str, more: &str| format!("{}trap_every = \"50\"\n", manifest(version, more));
+    let gateway = versioned("").start();
+    let mut client = subscriber(&gateway, "client");
+    put(gateway.folder(), "versioned.toml", trap("2", ""));
+    wait_for(&mut client, "2");
+    let canary = "canary = \"100%\"\ncanary_calls = 100";
+    put(gateway.folder(), "versioned.toml", trap("3", canary));
+    wait_for(&mut client, "3");
+    for _ in 0..5 {
+        assert_eq!(client.publish_at_least_once("a/in", "50"), 0x83, "there is no answer");
+    }
+    for _ in 0..100 {
+        assert_eq!(answers(&mut client, "x"), "3:x");
+    }
+    gateway.wait_until("it is promoted", |gateway| gateway.history().contains("promoted"));
+}
+
+#[test]
+fn a_shadow_that_is_busy_is_not_asked_and_differs_in_nothing() {
+    // Every call runs over its time.
+    let slow = |more: &str, instances: u32| {
+        format!(
+            "{more}\n[limits]\ndeadline = \"100ms\"\nwaiting_calls = 0\n[breaker]\nfaults = 0\n\
+             [instances]\npolicy = \"warm\"\ninstances = {instances}\n"
+        )
+    };
+    let gateway = TestGateway::open()
+        .with_plugin("slow", &slow("", 8))
+        .with_binding("slow", "in", "")
+        .with("[data]\ndirectory = \"data\"")
+        .start();
+    put(gateway.folder(), "slow.toml", slow("shadow = \"100%\"", 1));
+    gateway.wait_until("it is tried", |gateway| gateway.history().contains("shadow"));
+    std::thread::scope(|scope| {
+        for publisher in 0..8 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut client = gateway.client(V5, &format!("publisher-{publisher}"));
+                for _ in 0..5 {
+                    assert_eq!(client.publish_at_least_once("in", "x"), 0x83);
+                }
+            });
+        }
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let differences = gateway.folder().join("data/plugins/slow/differences.jsonl");
+    assert_eq!(std::fs::read_to_string(differences).unwrap_or_default(), "");
+    assert!(!gateway.history().contains("rolled-back"));
 }
 
 #[test]

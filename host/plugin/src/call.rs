@@ -19,12 +19,15 @@ pub enum CallError {
     /// The guest answered that it could not decide; its text.
     #[error("the guest reports: {0}")]
     Reported(String),
-    /// The guest did not answer in time, whether it computed, waited or queued.
+    /// The guest did not answer in time, whether it computed or waited.
     #[error("no answer within {} ms", .0.as_millis())]
     DeadlineExceeded(Duration),
     /// As many calls wait as the plugin's `waiting_calls_max` allows.
     #[error("{0} calls wait already")]
     Overloaded(usize),
+    /// All instances were busy until the call's deadline: the guest was not asked.
+    #[error("no instance was free within {} ms", .0.as_millis())]
+    NoInstance(Duration),
     /// The plugin does not export what was asked for.
     #[error("the plugin has no such export: {0}")]
     NotExported(&'static str),
@@ -56,7 +59,7 @@ pub enum FaultKind {
     Deadline,
     /// [`CallError::Shape`] and [`CallError::NotExported`].
     Shape,
-    /// [`CallError::Overloaded`].
+    /// [`CallError::Overloaded`] and [`CallError::NoInstance`].
     Overloaded,
     /// [`CallError::Engine`].
     Engine,
@@ -96,6 +99,10 @@ impl FaultKind {
         }
     }
 
+    pub(crate) const fn is_violation(self) -> bool {
+        matches!(self, Self::Trap | Self::Memory | Self::Output | Self::Exit | Self::Shape)
+    }
+
     /// Whether it speaks against the guest, and not against how busy the gateway is.
     #[must_use]
     pub const fn is_the_guests(self) -> bool {
@@ -133,10 +140,16 @@ impl CallError {
             Self::Reported(_) => FaultKind::Error,
             Self::DeadlineExceeded(_) => FaultKind::Deadline,
             Self::Shape(_) | Self::NotExported(_) => FaultKind::Shape,
-            Self::Overloaded(_) => FaultKind::Overloaded,
+            Self::Overloaded(_) | Self::NoInstance(_) => FaultKind::Overloaded,
             Self::Engine(_) => FaultKind::Engine,
             Self::Unavailable(_) => FaultKind::Unavailable,
         }
+    }
+
+    /// Whether the guest did what it must not, as it does by itself, and not perhaps since a service
+    /// behind it was slow or away.
+    pub(crate) const fn is_violation(&self) -> bool {
+        self.kind().is_violation()
     }
 
     /// Sorts what the engine reports when an instance does not start. What is no fault of the

@@ -142,6 +142,8 @@ pub(crate) struct Instance {
     pub(crate) store: Store<GuestState>,
     pub(crate) export: Export,
     pub(crate) calls: u32,
+    /// Linear memory that it began with.
+    pub(crate) first_memory_bytes: usize,
     /// Where it was called last: its memory is in that core's cache.
     pub(crate) thread: Option<ThreadId>,
 }
@@ -197,7 +199,8 @@ impl Instance {
             (Role::Verifier, None, _) => return Err(CallError::NotExported("on-connect")),
             (Role::Parser, _, None) => return Err(CallError::NotExported("on-publish")),
         };
-        Ok(Self { store, export, calls: 0, thread: None })
+        let first_memory_bytes = store.data().memory_bytes;
+        Ok(Self { store, export, calls: 0, first_memory_bytes, thread: None })
     }
 
     /// Before each call: the epoch went on while the instance rested.

@@ -8,6 +8,7 @@
 mod background;
 mod bindings;
 mod breaker;
+mod budget;
 mod call;
 mod capabilities;
 mod component;
@@ -23,6 +24,7 @@ mod statistics;
 mod version;
 
 pub use breaker::{BreakerPolicy, BreakerState};
+pub use budget::{Budget, Held};
 pub use call::{CallError, FaultKind, GuestFault};
 pub use capabilities::{Capabilities, GrantError, HttpGrant, HttpPolicy};
 pub use component::{CodeCache, LoadError, Loaded, RefusedImport, load_component};
@@ -30,7 +32,7 @@ pub use engine::{Engine, EngineError};
 pub use host_functions::http::ClientError;
 pub use host_functions::state::StateSpace;
 pub use limits::{InstancePolicy, Limits};
-pub use plugin::{Concluded, Difference, Observer, Plugin, RolloutStatus, Traced};
+pub use plugin::{Concluded, Conclusion, Difference, Observer, Plugin, RolloutStatus, Traced};
 pub use question::{Answered, Asked, ConnectQuestion, Pairs, PublishQuestion};
 pub use rollout::{RolloutPolicy, Share, Stage};
 pub use statistics::{AnswerKind, StatisticsSnapshot, Tally, Times};

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::bindings::exports::portreeve::plugin::on_connect::Verdict;
 use crate::bindings::exports::portreeve::plugin::on_publish::Outcome;
 use crate::breaker::{Breaker, BreakerState, Change, Ended};
+use crate::budget::{Budget, Held};
 use crate::call::CallError;
 use crate::host_functions::log::Capture;
 use crate::host_functions::state::StateSpace;
@@ -31,38 +32,57 @@ struct Versions {
 /// Where a plugin tells what happens by itself.
 #[derive(Debug, Clone)]
 pub struct Observer {
-    /// Rollouts that came to an end.
+    /// Rollouts that came to an end, or are to.
     pub concluded: mpsc::Sender<Concluded>,
     /// Answers of a shadow that differ; those that find no room are counted and dropped.
     pub differences: mpsc::Sender<Difference>,
+    /// Bytes of those that wait.
+    pub differences_bytes: Budget,
 }
 
-/// A rollout that came to an end by itself.
+/// What came of a rollout by itself.
 #[derive(Debug)]
 pub struct Concluded {
     /// The plugin.
     pub plugin: Arc<Plugin>,
     /// The new version.
     pub candidate: Arc<Version>,
-    /// Why it was taken back; `None` when it was promoted.
-    pub rolled_back: Option<String>,
+    /// What came of it.
+    pub conclusion: Conclusion,
+}
+
+/// How a rollout ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conclusion {
+    /// It was taken back, at once; why.
+    RolledBack(String),
+    /// It did well, and goes on until [`Plugin::promote`]: what else changes with it is not known
+    /// here.
+    Proven,
 }
 
 /// Two versions answer differently.
 #[derive(Debug)]
 pub struct Difference {
+    /// When.
+    pub at: SystemTime,
     /// The plugin's name.
     pub plugin: String,
+    /// The digest of the version that answered.
+    pub live_digest: String,
+    /// That of the new one.
+    pub candidate_digest: String,
     /// What was asked.
     pub asked: Asked,
     /// The answer of the live version, or its error.
     pub live: Result<Answered, String>,
     /// That of the new one.
     pub candidate: Result<Answered, String>,
+    _held: Held,
 }
 
 /// One call, for somebody who watches.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Traced {
     /// When it ended.
     pub at: SystemTime,
@@ -76,6 +96,7 @@ pub struct Traced {
     pub log: Vec<String>,
     /// How long it took.
     pub took: Duration,
+    _held: Held,
 }
 
 /// A new version on its way, as it stands.
@@ -106,6 +127,7 @@ pub struct Plugin {
     observer: Observer,
     is_traced: AtomicBool,
     tracers: Mutex<Vec<mpsc::Sender<Arc<Traced>>>>,
+    traced_bytes: Budget,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -116,6 +138,8 @@ impl std::fmt::Debug for Plugin {
 
 /// Those who may watch one plugin at a time.
 const TRACERS_MAX: usize = 8;
+/// Bytes of calls that they did not take yet.
+const TRACED_BYTES_MAX: usize = 16 << 20;
 
 impl Plugin {
     /// A plugin that serves this version.
@@ -130,6 +154,7 @@ impl Plugin {
             observer,
             is_traced: AtomicBool::new(false),
             tracers: Mutex::default(),
+            traced_bytes: Budget::of(TRACED_BYTES_MAX),
         })
     }
 
@@ -200,14 +225,33 @@ impl Plugin {
         self.versions.store(Arc::new(Versions { live, rollout }));
     }
 
-    /// Drops the version on its way, and returns it.
-    pub fn abort(&self) -> Option<Arc<Version>> {
+    /// Drops the version on its way, if it is this one.
+    pub fn abort(&self, candidate: &Arc<Version>) -> bool {
+        self.end_rollout(candidate, |versions| Arc::clone(&versions.live))
+    }
+
+    /// The version on its way answers everybody from now on, if it is this one.
+    pub fn promote(&self, candidate: &Arc<Version>) -> bool {
+        self.end_rollout(candidate, |_| {
+            self.state.set_limits(candidate.limits());
+            self.breaker.reset(candidate.breaker);
+            Arc::clone(candidate)
+        })
+    }
+
+    fn end_rollout(
+        &self,
+        candidate: &Arc<Version>,
+        live: impl FnOnce(&Versions) -> Arc<Version>,
+    ) -> bool {
         let _changes = self.changes.lock();
         let versions = self.versions.load_full();
-        let rollout = versions.rollout.as_ref()?;
-        let live = Arc::clone(&versions.live);
-        self.versions.store(Arc::new(Versions { live, rollout: None }));
-        Some(Arc::clone(&rollout.candidate))
+        let is_this = |rollout: &Arc<Rollout>| Arc::ptr_eq(&rollout.candidate, candidate);
+        let is_on_its_way = versions.rollout.as_ref().is_some_and(is_this);
+        if is_on_its_way {
+            self.versions.store(Arc::new(Versions { live: live(&versions), rollout: None }));
+        }
+        is_on_its_way
     }
 
     /// Every call from now on, until the receiver is dropped; those that find no room are left out.
@@ -250,7 +294,7 @@ impl Plugin {
     async fn call<A: Ask>(self: &Arc<Self>, ask: A) -> Result<A::Answer, CallError> {
         let admitted = self.breaker.admit(Instant::now()).map_err(|wait| {
             let error = CallError::Unavailable(wait);
-            self.versions.load().live.counted().note(Duration::ZERO, Err(&error));
+            self.versions.load().live.counted().note_unasked(&error);
             error
         })?;
         let device = hash(&ask.device());
@@ -289,24 +333,37 @@ impl Plugin {
         ask: A,
         device: u64,
     ) -> (Result<A::Answer, CallError>, bool) {
+        let known_as = hash(&ask.known_as());
         let shared = ask.share();
         let live = &versions.live;
-        let rollout = versions.rollout.as_ref().filter(|rollout| rollout.is_for(device));
-        let is_canary = |rollout: &&Arc<Rollout>| rollout.stage == Stage::Canary;
-        let Some(canary) = rollout.filter(is_canary) else {
+        let rollout = versions.rollout.as_ref();
+        let its = rollout.filter(|rollout| rollout.is_for(known_as));
+        let Some(canary) = its.filter(|rollout| rollout.stage == Stage::Canary) else {
             let result = self.traced(live, shared.clone()).await;
-            if let Some(rollout) = rollout {
+            if let (Some(rollout), Ok(answer)) = (rollout, &result) {
+                rollout.note_live(device, answer.kind().is_refusal());
+            }
+            if let Some(rollout) = its {
                 self.shadow(live, rollout, shared, &result);
             }
             return (result, true);
         };
-        let result = self.traced(&canary.candidate, shared.clone()).await;
-        self.conclude(live, canary);
-        match result {
-            // The device need not suffer from what the new version does wrong.
-            Err(CallError::Guest(_)) => (self.traced(live, shared).await, true),
-            other => (other, false),
+        let error = match self.traced(&canary.candidate, shared.clone()).await {
+            Ok(answer) => {
+                canary.note_answer(device, answer.kind().is_refusal());
+                self.conclude(live, canary);
+                return (Ok(answer), false);
+            }
+            Err(error) => error,
+        };
+        // The device need not suffer from what the new version does wrong. What the old one cannot
+        // answer either is no fault of the new one.
+        let instead = self.traced(live, shared).await;
+        if instead.is_ok() && error.kind().is_the_guests() {
+            canary.note_fault(&error);
+            self.conclude(live, canary);
         }
+        (instead, true)
     }
 
     async fn traced<A>(&self, version: &Arc<Version>, ask: A) -> Result<A::Answer, CallError>
@@ -319,13 +376,19 @@ impl Plugin {
         let capture = Capture::default();
         let begin = Instant::now();
         let result = version.call(ask.clone(), Some(capture.clone())).await;
+        let (took, asked, answer, log) =
+            (begin.elapsed(), A::asked(ask), answered(&result), capture.take());
+        let bytes = asked.bytes() + bytes(&answer) + log.iter().map(String::len).sum::<usize>();
+        // Those who watch are too slow: this one is left out.
+        let Some(held) = self.traced_bytes.take(bytes) else { return result };
         let traced = Arc::new(Traced {
             at: SystemTime::now(),
             digest: version.digest().to_owned(),
-            asked: A::asked(ask),
-            answer: answered(&result),
-            log: capture.take(),
-            took: begin.elapsed(),
+            asked,
+            answer,
+            log,
+            took,
+            _held: held,
         });
         let mut tracers = self.tracers.lock();
         let is_there = |sent| !matches!(sent, Err(mpsc::error::TrySendError::Closed(_)));
@@ -344,61 +407,86 @@ impl Plugin {
         ask: A,
         result: &Result<A::Answer, CallError>,
     ) {
-        if !rollout.candidate.is(A::ROLE) || !rollout.candidate.has_room(A::ROLE) {
+        // The place is taken here: what nobody waits for must not wait itself.
+        let is_asked = rollout.candidate.is(A::ROLE)
+            && !matches!(result, Err(error) if !error.kind().is_the_guests());
+        let permit = is_asked.then(|| rollout.candidate.try_acquire(A::ROLE)).flatten();
+        let Some(permit) = permit else {
             rollout.skipped.fetch_add(1, Ordering::Relaxed);
             return;
-        }
+        };
         let expected = answered(result);
         let (plugin, rollout, live) = (Arc::clone(self), Arc::clone(rollout), Arc::clone(live));
         live.clone().in_background(async move {
-            let answer = answered(&rollout.candidate.call(ask.clone(), None).await);
+            let candidate = &rollout.candidate;
+            let result = candidate.call_with(permit, Instant::now(), ask.clone(), None).await;
+            match &result {
+                Ok(answer) => rollout.note_answer(0, answer.kind().is_refusal()),
+                Err(error) if !error.kind().is_the_guests() => {
+                    rollout.skipped.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                // It runs behind everything else: that it is late says little.
+                Err(CallError::DeadlineExceeded(_)) => {}
+                Err(error) if expected.is_ok() => rollout.note_fault(error),
+                Err(_) => {}
+            }
+            let answer = answered(&result);
             let is_different = answer != expected;
             rollout.count_compared(is_different);
             if is_different {
-                let difference = Difference {
-                    plugin: plugin.name.clone(),
-                    asked: A::asked(ask),
-                    live: expected,
-                    candidate: answer,
-                };
-                // Samples: where many differ, some of them are enough.
-                let _is_full = plugin.observer.differences.try_send(difference);
+                plugin.tell_difference(&live, candidate, A::asked(ask), expected, answer);
             }
             plugin.conclude(&live, &rollout);
         });
     }
 
-    /// Ends a rollout when it is time to.
+    fn tell_difference(
+        &self,
+        live: &Version,
+        candidate: &Version,
+        asked: Asked,
+        expected: Result<Answered, String>,
+        answer: Result<Answered, String>,
+    ) {
+        let bytes = asked.bytes() + bytes(&expected) + bytes(&answer);
+        // Samples: where many differ, some of them are enough.
+        let Some(held) = self.observer.differences_bytes.take(bytes) else { return };
+        let difference = Difference {
+            at: SystemTime::now(),
+            plugin: self.name.clone(),
+            live_digest: live.digest().to_owned(),
+            candidate_digest: candidate.digest().to_owned(),
+            asked,
+            live: expected,
+            candidate: answer,
+            _held: held,
+        };
+        let _is_full = self.observer.differences.try_send(difference);
+    }
+
+    /// Takes a version back that does badly, and tells of one that did well.
     fn conclude(self: &Arc<Self>, live: &Version, rollout: &Arc<Rollout>) {
         let Some(decision) = rollout.decision(live) else { return };
-        let candidate = Arc::clone(&rollout.candidate);
-        {
-            let _changes = self.changes.lock();
-            let versions = self.versions.load_full();
-            let is_this = |other: &Arc<Rollout>| Arc::ptr_eq(other, rollout);
-            if !versions.rollout.as_ref().is_some_and(is_this) {
-                return;
+        let conclusion = match decision {
+            Decision::RollBack(why) if self.abort(&rollout.candidate) => {
+                Conclusion::RolledBack(why)
             }
-            let live = match decision {
-                Decision::Promote => Arc::clone(&candidate),
-                Decision::RollBack(_) => Arc::clone(&versions.live),
-            };
-            if decision == Decision::Promote {
-                self.state.set_limits(live.limits());
-                self.breaker.reset(live.breaker);
-            }
-            self.versions.store(Arc::new(Versions { live, rollout: None }));
-        }
-        let rolled_back = match decision {
-            Decision::Promote => None,
-            Decision::RollBack(why) => Some(why),
+            Decision::Promote if rollout.is_told_first() => Conclusion::Proven,
+            Decision::RollBack(_) | Decision::Promote => return,
         };
-        let concluded = Concluded { plugin: Arc::clone(self), candidate, rolled_back };
-        // There is room: a plugin has one rollout at a time, and there are more places than plugins.
+        let candidate = Arc::clone(&rollout.candidate);
+        let concluded = Concluded { plugin: Arc::clone(self), candidate, conclusion };
+        // There is room: a rollout is told of twice at most, and there are four places for each
+        // plugin.
         let _is_full = self.observer.concluded.try_send(concluded);
     }
 }
 
 fn answered<T: Answer>(result: &Result<T, CallError>) -> Result<Answered, String> {
     result.as_ref().map(|answer| answer.clone().answered()).map_err(ToString::to_string)
+}
+
+fn bytes(answer: &Result<Answered, String>) -> usize {
+    answer.as_ref().map_or_else(String::len, Answered::bytes)
 }

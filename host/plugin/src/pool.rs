@@ -1,11 +1,13 @@
 //! The instances of one version and role: those that may exist at a time, those that rest, and
 //! the calls that wait for one.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::call::CallError;
 use crate::instance::Instance;
@@ -16,11 +18,12 @@ use crate::statistics::Statistics;
 const LOOKED_AT_MAX: usize = 16;
 
 pub(crate) struct Pool {
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_calls_max: usize,
     calls_max: u32,
     memory_bytes_mark: usize,
+    memory_bytes_max: usize,
     idle: Mutex<Vec<Instance>>,
     instances_max: usize,
 }
@@ -35,11 +38,12 @@ impl Pool {
             }
         };
         Self {
-            permits: Semaphore::new(instances),
+            permits: Arc::new(Semaphore::new(instances)),
             waiting: AtomicUsize::new(0),
             waiting_calls_max: limits.waiting_calls_max,
             calls_max,
             memory_bytes_mark: mark,
+            memory_bytes_max: limits.memory_bytes_max,
             idle: Mutex::new(Vec::new()),
             instances_max: instances,
         }
@@ -54,9 +58,10 @@ impl Pool {
     /// those that wait by the plugin's limit.
     pub(crate) async fn acquire(
         &self,
+        deadline: Duration,
         statistics: &Statistics,
-    ) -> Result<SemaphorePermit<'_>, CallError> {
-        if let Ok(permit) = self.permits.try_acquire() {
+    ) -> Result<OwnedSemaphorePermit, CallError> {
+        if let Some(permit) = self.try_acquire() {
             return Ok(permit);
         }
         let waiting = Waiting::new(&self.waiting);
@@ -64,14 +69,17 @@ impl Pool {
             return Err(CallError::Overloaded(waiting.others));
         }
         let begin = Instant::now();
-        let permit = self.permits.acquire().await;
+        let permit = timeout(deadline, Arc::clone(&self.permits).acquire_owned()).await;
         statistics.queue_wait.note(begin.elapsed());
-        permit.map_err(|closed| CallError::Engine(closed.to_string()))
+        match permit {
+            Ok(permit) => permit.map_err(|closed| CallError::Engine(closed.to_string())),
+            Err(_) => Err(CallError::NoInstance(deadline)),
+        }
     }
 
     /// A place if there is one at once.
-    pub(crate) fn has_room(&self) -> bool {
-        self.permits.available_permits() > 0
+    pub(crate) fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().ok()
     }
 
     /// An instance that rests; one that this thread called last, where there is one: otherwise
@@ -87,12 +95,26 @@ impl Pool {
     /// Keeps an instance that answered, unless it has served its calls or grown beyond the mark. At
     /// most as many rest as there are permits.
     pub(crate) fn give_back(&self, mut instance: Instance, statistics: &Statistics) {
-        if instance.calls < self.calls_max && instance.memory_bytes() <= self.memory_bytes_mark {
+        if instance.calls < self.calls_max
+            && instance.memory_bytes()
+                <= mark(self.memory_bytes_mark, instance.first_memory_bytes, self.memory_bytes_max)
+        {
             instance.thread = Some(std::thread::current().id());
             self.idle.lock().push(instance);
         } else if self.calls_max > 1 {
             statistics.instances_recycled.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// The mark of an instance that begins with `first_bytes`. One that begins beyond it would be
+/// replaced after every call: for it the mark is where three quarters of what it may still take are
+/// taken.
+const fn mark(mark: usize, first_bytes: usize, memory_bytes_max: usize) -> usize {
+    if first_bytes < mark {
+        mark
+    } else {
+        first_bytes.saturating_add(memory_bytes_max.saturating_sub(first_bytes) / 4 * 3)
     }
 }
 
@@ -111,5 +133,31 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_begins_beyond_the_mark_is_not_replaced_after_every_call() {
+        assert_eq!(mark(12, 1, 16), 12);
+        assert_eq!(mark(12, 12, 16), 15);
+        assert_eq!(mark(1, 4, 16), 13);
+        assert_eq!(mark(usize::MAX, 4, 16), usize::MAX);
+    }
+
+    #[tokio::test]
+    async fn waiting_in_vain_is_no_fault_of_the_guest_and_is_counted() {
+        let limits = Limits { concurrent_calls_max: 1, ..Limits::default() };
+        let pool = Pool::new(InstancePolicy::Fresh, &limits);
+        let statistics = Statistics::default();
+        let deadline = Duration::from_millis(10);
+        let first = pool.acquire(deadline, &statistics).await;
+        let second = pool.acquire(deadline, &statistics).await;
+        assert!(first.is_ok() && pool.try_acquire().is_none());
+        assert!(matches!(&second, Err(error) if !error.kind().is_the_guests()), "{second:?}");
+        assert_eq!(statistics.snapshot(0).queue_wait.count(), 1);
     }
 }

@@ -16,8 +16,14 @@ pub type Pairs<'a> = Vec<(&'a str, &'a str)>;
 /// A question to a verifier: who is this?
 pub trait ConnectQuestion: Send + Sync + 'static {
     /// Who asks, as far as it can be told before it is verified: the same text for the same
-    /// device. New versions are tried by device.
+    /// device, and not for two of them. Devices are counted by it.
     fn device(&self) -> &str;
+
+    /// What the device will be named, as far as that can be told. New versions are tried by it, so
+    /// that one version answers the CONNECT of a device and its PUBLISH.
+    fn known_as(&self) -> &str {
+        self.device()
+    }
 
     /// The user properties, kept while the guest is asked.
     fn user_properties(&self) -> Pairs<'_>;
@@ -47,6 +53,10 @@ pub trait PublishQuestion: Send + Sync + 'static {
 impl ConnectQuestion for Arc<dyn ConnectQuestion> {
     fn device(&self) -> &str {
         (**self).device()
+    }
+
+    fn known_as(&self) -> &str {
+        (**self).known_as()
     }
 
     fn user_properties(&self) -> Pairs<'_> {
@@ -98,6 +108,37 @@ impl std::fmt::Debug for Asked {
     }
 }
 
+impl Asked {
+    /// The bytes that it holds, as far as peers decide about them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let pairs = |pairs: &Pairs<'_>| -> usize {
+            pairs.iter().map(|(name, value)| name.len() + value.len()).sum()
+        };
+        match self {
+            Self::Connect(question) => {
+                let user_properties = question.user_properties();
+                let connect = question.connect(&user_properties);
+                let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+                pairs(&user_properties)
+                    + connect.client_id.len()
+                    + connect.user_name.map_or(0, str::len)
+                    + length(connect.password)
+                    + length(connect.authentication_data)
+            }
+            Self::Publish(question) => {
+                let (attributes, user_properties) =
+                    (question.attributes(), question.user_properties());
+                let message = question.message(&user_properties);
+                pairs(&attributes)
+                    + pairs(&user_properties)
+                    + message.topic.len()
+                    + message.payload.len()
+            }
+        }
+    }
+}
+
 /// What a guest answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answered {
@@ -105,6 +146,34 @@ pub enum Answered {
     Verdict(Verdict),
     /// A parser.
     Outcome(Outcome),
+}
+
+impl Answered {
+    /// The bytes that it holds, as far as guests decide about them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let pairs = |pairs: &[(String, String)]| -> usize {
+            pairs.iter().map(|(name, value)| name.len() + value.len()).sum()
+        };
+        match self {
+            Self::Verdict(Verdict::Admit(admission)) => {
+                let permissions = admission.permissions.iter().flatten();
+                pairs(&admission.attributes)
+                    + permissions.map(|permission| permission.topic_filter.len()).sum::<usize>()
+                    + admission.authentication_data.as_ref().map_or(0, Vec::len)
+            }
+            Self::Verdict(Verdict::Refuse(refusal)) => refusal.message.len(),
+            Self::Verdict(Verdict::Challenge(data)) => data.len(),
+            Self::Outcome(Outcome::Replace(messages)) => messages
+                .iter()
+                .map(|message| {
+                    message.topic.len() + message.payload.len() + pairs(&message.user_properties)
+                })
+                .sum(),
+            Self::Outcome(Outcome::Reject(reason)) => reason.len(),
+            Self::Outcome(Outcome::Pass | Outcome::Drop) => 0,
+        }
+    }
 }
 
 /// A verdict or an outcome.
@@ -153,6 +222,8 @@ pub(crate) trait Ask: Send + Sync + 'static {
 
     fn device(&self) -> &str;
 
+    fn known_as(&self) -> &str;
+
     fn share(self) -> Self::Shared;
 
     fn asked(shared: Self::Shared) -> Asked;
@@ -175,6 +246,10 @@ impl<Q: ConnectQuestion> Ask for Verify<Q> {
 
     fn device(&self) -> &str {
         self.0.device()
+    }
+
+    fn known_as(&self) -> &str {
+        self.0.known_as()
     }
 
     fn share(self) -> Self::Shared {
@@ -207,6 +282,10 @@ impl<Q: PublishQuestion> Ask for Parse<Q> {
     const ROLE: Role = Role::Parser;
 
     fn device(&self) -> &str {
+        self.0.device()
+    }
+
+    fn known_as(&self) -> &str {
         self.0.device()
     }
 

@@ -143,11 +143,19 @@ pub(crate) struct Statistics {
 impl Statistics {
     pub(crate) fn note(&self, time: Duration, result: Result<AnswerKind, &CallError>) {
         self.latency.note(time);
-        let count = match result {
-            Ok(kind) => self.answers.get(kind as usize),
-            Err(error) => self.faults.get(error.kind() as usize),
-        };
-        if let Some(count) = count {
+        match result {
+            Ok(kind) => {
+                if let Some(count) = self.answers.get(kind as usize) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Err(error) => self.note_unasked(error),
+        }
+    }
+
+    /// A call that did not begin: it has no time, and would make the others look short.
+    pub(crate) fn note_unasked(&self, error: &CallError) {
+        if let Some(count) = self.faults.get(error.kind() as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -159,21 +167,13 @@ impl Statistics {
 
     /// What a decision about a new version is made from.
     pub(crate) fn tally(&self) -> Tally {
-        let sum = |counts: &[AtomicU64]| -> u64 {
-            counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
-        };
-        let of = |is: fn(AnswerKind) -> bool| -> u64 {
-            let kinds = AnswerKind::ALL.iter().zip(&self.answers);
+        let of = |is: fn(FaultKind) -> bool| -> u64 {
+            let kinds = FaultKind::ALL.iter().zip(&self.faults);
             kinds.filter(|(kind, _)| is(**kind)).map(|(_, n)| n.load(Ordering::Relaxed)).sum()
         };
-        let ours: u64 = FaultKind::ALL
-            .iter()
-            .zip(&self.faults)
-            .filter(|(kind, _)| !kind.is_the_guests())
-            .map(|(_, count)| count.load(Ordering::Relaxed))
-            .sum();
-        let faults = sum(&self.faults) - ours;
-        Tally { calls: sum(&self.answers) + faults, faults, refusals: of(AnswerKind::is_refusal) }
+        let answers: u64 = self.answers.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let faults = of(FaultKind::is_the_guests);
+        Tally { calls: answers + faults, faults, violations: of(FaultKind::is_violation) }
     }
 
     pub(crate) fn snapshot(&self, log_lines_dropped: u64) -> StatisticsSnapshot {
@@ -210,8 +210,8 @@ pub struct Tally {
     pub calls: u64,
     /// Calls in which the guest did what it must not, or reported that it could not.
     pub faults: u64,
-    /// Answers that say no to a device.
-    pub refusals: u64,
+    /// Those among them in which the guest did what it must not.
+    pub violations: u64,
 }
 
 impl Tally {
@@ -221,7 +221,7 @@ impl Tally {
         Self {
             calls: self.calls.saturating_sub(earlier.calls),
             faults: self.faults.saturating_sub(earlier.faults),
-            refusals: self.refusals.saturating_sub(earlier.refusals),
+            violations: self.violations.saturating_sub(earlier.violations),
         }
     }
 }
@@ -256,7 +256,7 @@ pub struct StatisticsSnapshot {
 }
 
 impl StatisticsSnapshot {
-    /// Calls that came to an end.
+    /// Calls that began and came to an end.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.latency.count()
@@ -294,7 +294,17 @@ mod tests {
         statistics.note(Duration::ZERO, Ok(AnswerKind::Admit));
         statistics.note(Duration::ZERO, Err(&CallError::Overloaded(3)));
         statistics.note(Duration::ZERO, Err(&CallError::Reported(String::new())));
-        assert_eq!(statistics.tally(), Tally { calls: 3, faults: 1, refusals: 1 });
-        assert_eq!(statistics.snapshot(0).fault_count(), 2);
+        let trap = CallError::Guest(crate::call::GuestFault::Trapped(String::new()));
+        statistics.note(Duration::ZERO, Err(&trap));
+        assert_eq!(statistics.tally(), Tally { calls: 4, faults: 2, violations: 1 });
+        assert_eq!(statistics.snapshot(0).fault_count(), 3);
+    }
+
+    #[test]
+    fn calls_that_did_not_begin_are_counted_without_a_time() {
+        let statistics = Statistics::default();
+        statistics.note_unasked(&CallError::Unavailable(Duration::from_secs(1)));
+        let snapshot = statistics.snapshot(0);
+        assert_eq!((snapshot.latency.count(), snapshot.fault_count()), (0, 1));
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::background::Stopwatch;
@@ -284,8 +285,9 @@ impl Version {
         &self.shared.statistics
     }
 
-    pub(crate) fn has_room(&self, role: Role) -> bool {
-        self.pool(role).has_room()
+    /// A place for one call, if there is one at once.
+    pub(crate) fn try_acquire(&self, role: Role) -> Option<OwnedSemaphorePermit> {
+        self.pool(role).try_acquire()
     }
 
     /// Asks the verifier who this is.
@@ -318,8 +320,27 @@ impl Version {
     ) -> Result<A::Answer, CallError> {
         let begin = Instant::now();
         let deadline = self.shared.limits.deadline;
+        match self.pool(A::ROLE).acquire(deadline, &self.shared.statistics).await {
+            Ok(permit) => self.call_with(permit, begin, ask, capture).await,
+            Err(error) => {
+                self.shared.statistics.note(begin.elapsed(), Err(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks with a place that was taken; `begin` is when the call began.
+    pub(crate) async fn call_with<A: Ask>(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        begin: Instant,
+        ask: A,
+        capture: Option<Capture>,
+    ) -> Result<A::Answer, CallError> {
+        let deadline = self.shared.limits.deadline;
         let version = Arc::clone(self);
         let asked = self.engine.background.call(&self.are_long, async move {
+            let _permit = permit;
             let busy = Arc::clone(&version.shared);
             let mut asked = pin!(version.ask(ask, capture));
             poll_fn(|cx| {
@@ -330,7 +351,7 @@ impl Version {
             })
             .await
         });
-        let result = match timeout(deadline, asked).await {
+        let result = match timeout(deadline.saturating_sub(begin.elapsed()), asked).await {
             Ok(Ok(result)) => result,
             // A panic of a host function, in the background: ours.
             Ok(Err(error)) => Err(CallError::Engine(error.to_string())),
@@ -348,7 +369,6 @@ impl Version {
     ) -> Result<A::Answer, CallError> {
         let pool = self.pool(A::ROLE);
         let statistics = &self.shared.statistics;
-        let _permit = pool.acquire(statistics).await?;
         let mut instance = match pool.take() {
             Some(instance) => instance,
             None => self.new_instance(A::ROLE).await?,

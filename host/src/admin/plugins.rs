@@ -22,6 +22,7 @@ use crate::plugin_json;
 use crate::plugins::short;
 use crate::reload::Command;
 use crate::reload::set::EntryView;
+use crate::tap::Shown;
 
 /// Calls that were traced and not sent yet; those beyond are left out.
 const TRACED_MAX: usize = 256;
@@ -80,7 +81,8 @@ pub(super) async fn roll_back(
             Problem::new(StatusCode::BAD_REQUEST, format!("the request's body: {error}"))
         })?,
     };
-    let command = Command::RollBack { plugin, to: target.to };
+    let saw = on_its_way(&admin, &plugin);
+    let command = Command::RollBack { plugin, to: target.to, saw };
     done(admin.reloader.order(command, peer.name()).await)
 }
 
@@ -89,7 +91,14 @@ pub(super) async fn promote(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(plugin): Path<String>,
 ) -> Answer {
-    done(admin.reloader.order(Command::Promote { plugin }, peer.name()).await)
+    let saw = on_its_way(&admin, &plugin);
+    done(admin.reloader.order(Command::Promote { plugin, saw }, peer.name()).await)
+}
+
+/// The version on its way, so that a command is about no other one that comes meanwhile.
+fn on_its_way(admin: &Admin, plugin: &str) -> Option<String> {
+    let status = admin.view.plugin(plugin)?.rollout()?;
+    Some(status.candidate.digest().to_owned())
 }
 
 fn done(result: Result<String, String>) -> Answer {
@@ -144,17 +153,16 @@ pub(super) async fn record(
     Ok((kind, Body::from_stream(lines)).into_response())
 }
 
-type Messages = (mpsc::Receiver<String>, CancellationToken);
+type Messages = (mpsc::Receiver<Shown>, CancellationToken);
 
 async fn next_message(
     (mut messages, shutdown): Messages,
 ) -> Option<(Result<String, std::convert::Infallible>, Messages)> {
-    let mut line = tokio::select! {
-        line = messages.recv() => line?,
+    let shown = tokio::select! {
+        shown = messages.recv() => shown?,
         () = shutdown.cancelled() => return None,
     };
-    line.push('\n');
-    Some((Ok(line), (messages, shutdown)))
+    Some((Ok(format!("{}\n", shown.line)), (messages, shutdown)))
 }
 
 type Tracing = (mpsc::Receiver<Arc<Traced>>, CancellationToken);

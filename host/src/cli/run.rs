@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -100,12 +101,7 @@ impl Run {
             Ok(server) => server,
             Err(error) => return output::fail(&error.to_string()),
         };
-        while let Told::Reload = signals.next().await {
-            match server.reload("SIGHUP").await {
-                Ok(summary) => tracing::info!("{summary}"),
-                Err(error) => tracing::error!("{error}"),
-            }
-        }
+        reload_until_stop(&server, &mut signals).await;
         tracing::info!("shutting down: clients are told, a second signal ends at once");
         tokio::select! {
             all = server.shutdown() => {
@@ -116,6 +112,34 @@ impl Run {
             () = signals.stop() => tracing::warn!("ended at once"),
         }
         ExitCode::SUCCESS
+    }
+}
+
+/// Looks at the files again with each SIGHUP. A stop does not wait for that: compiling takes seconds,
+/// and a network file system may not answer at all.
+async fn reload_until_stop(server: &Server, signals: &mut Signals) {
+    let mut is_asked = false;
+    loop {
+        if !is_asked && matches!(signals.next().await, Told::Stop) {
+            return;
+        }
+        is_asked = false;
+        let mut reload = pin!(server.reload("SIGHUP"));
+        loop {
+            tokio::select! {
+                result = &mut reload => {
+                    match result {
+                        Ok(summary) => tracing::info!("{summary}"),
+                        Err(error) => tracing::error!("{error}"),
+                    }
+                    break;
+                }
+                told = signals.next() => match told {
+                    Told::Stop => return,
+                    Told::Reload => is_asked = true,
+                },
+            }
+        }
     }
 }
 

@@ -181,8 +181,10 @@ impl Exchange for Unverified<'_> {
 fn connack(version: ProtocolVersion, refusal: &Refusal, packet_bytes_max: usize) -> Vec<u8> {
     let reference = refusal.server_reference.as_deref().map(Property::ServerReference);
     let reason = (!refusal.message.is_empty()).then_some(Property::ReasonString(&refusal.message));
-    // MQTT has no property for it; whole seconds, as in HTTP's header of that name.
-    let seconds = refusal.retry_after.map(|wait| wait.as_secs().max(1).to_string());
+    // MQTT has no property for it; whole seconds, as in HTTP's header of that name. One that comes
+    // back in the last fraction of a second would be refused again.
+    let whole = |wait: std::time::Duration| wait.as_millis().div_ceil(1_000).max(1);
+    let seconds = refusal.retry_after.map(|wait| whole(wait).to_string());
     let retry = seconds.as_deref().map(|text| Property::UserProperty(("retry-after", text)));
     let lists = [vec![reference, reason, retry], vec![reference], Vec::new()];
     for list in lists {

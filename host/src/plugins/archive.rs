@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -90,11 +90,12 @@ impl Archive {
             for entry in fs::read_dir(directory)? {
                 let path = entry?.path();
                 if let Some(remembered) = read_json(&path.join(STATE)) {
-                    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    plugins.insert(name, remembered);
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    plugins.insert(name.trim_end_matches('~').to_owned(), remembered);
                 }
             }
-            let history = fs::read_to_string(directory.join(HISTORY)).unwrap_or_default();
+            let history = fs::read(directory.join(HISTORY)).unwrap_or_default();
+            let history = String::from_utf8_lossy(&history);
             let lines = history.lines().filter_map(|line| serde_json::from_str(line).ok());
             events.extend(lines);
             events.drain(..events.len().saturating_sub(EVENTS_MAX));
@@ -158,7 +159,6 @@ impl Archive {
             remembered.live.truncate(KEPT_VERSIONS);
             remembered.barred.retain(|other| other != digest);
         });
-        self.prune(name);
     }
 
     /// `digest` is not tried again by itself, and no roll-back goes to it.
@@ -196,7 +196,7 @@ impl Archive {
             _ => tracing::info!(plugin, version, by, reason, "plugin version {}", result.name()),
         }
         if let Some(directory) = &self.directory
-            && let Err(error) = append(&directory.join(HISTORY), &event)
+            && let Err(error) = append(&directory.join(HISTORY), &event, HISTORY_BYTES_MAX)
         {
             tracing::warn!(%error, "the history of plugins cannot be written");
         }
@@ -224,18 +224,22 @@ impl Archive {
         }
     }
 
-    /// Removes files of versions that nothing goes back to.
-    fn prune(&self, name: &str) {
+    /// Removes files of versions that nothing goes back to, and that are not among those `in_use`.
+    pub(crate) fn prune(&self, name: &str, in_use: &[&str]) {
         let Some(folder) = self.folder(name) else { return };
         let Remembered { live, barred } = self.of(name);
-        let keep: Vec<String> =
-            live.into_iter().chain(barred.into_iter().take(KEPT_BARRED)).collect();
+        let keep: Vec<&str> = live
+            .iter()
+            .chain(barred.iter().take(KEPT_BARRED))
+            .map(String::as_str)
+            .chain(in_use.iter().copied())
+            .collect();
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let (digest, end) = name.split_once('.').unwrap_or((&name, ""));
             let is_version = ["wasm", "toml", "wasm.minisig"].contains(&end);
-            if is_version && !keep.iter().any(|kept| kept == digest) {
+            if is_version && !keep.contains(&digest) {
                 // Removed the next time otherwise.
                 let _is_gone = fs::remove_file(&path);
             }
@@ -243,7 +247,7 @@ impl Archive {
     }
 
     fn folder(&self, name: &str) -> Option<PathBuf> {
-        self.directory.as_ref().map(|directory| directory.join(name))
+        self.directory.as_ref().map(|directory| folder_of(directory, name))
     }
 }
 
@@ -277,14 +281,32 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&partial, path)
 }
 
-fn append(path: &Path, event: &Event) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|metadata| metadata.len() > HISTORY_BYTES_MAX) {
+fn append(path: &Path, event: &Event, bytes_max: u64) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() > bytes_max) {
         fs::rename(path, path.with_extension("1.jsonl"))?;
     }
-    let mut line = serde_json::to_vec(event).map_err(io::Error::other)?;
-    line.push(b'\n');
+    append_line(path, &serde_json::to_string(event).map_err(io::Error::other)?)
+}
+
+/// Adds a line to a file, whatever its last line looks like: a process may have ended in the middle
+/// of it.
+pub(crate) fn append_line(path: &Path, line: &str) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    options.create(true).append(true).mode(0o600).open(path)?.write_all(&line)
+    let mut file = options.create(true).append(true).read(true).mode(0o600).open(path)?;
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    let begin = if last == [b'\n'] { "" } else { "\n" };
+    file.write_all(format!("{begin}{line}\n").as_bytes())
+}
+
+/// The folder of a plugin. What a plugin may be named is not always free: the history stands beside
+/// the folders, and no plugin's name ends in a tilde.
+pub(crate) fn folder_of(directory: &Path, name: &str) -> PathBuf {
+    let is_taken = name.starts_with("history.");
+    directory.join(if is_taken { format!("{name}~") } else { name.to_owned() })
 }
 
 const STATE: &str = "state.json";
@@ -326,6 +348,7 @@ mod tests {
             archive.set_live("a", &version.digest);
             archive.record("a", &version.digest, "test", Happened::Live, "");
         }
+        archive.prune("a", &[]);
         archive.bar("a", &versions[7].digest);
         drop(archive);
         let archive = Archive::open(Some(path)).unwrap();
@@ -338,5 +361,57 @@ mod tests {
         assert_eq!(&*kept.component, &[6]);
         assert!(kept.manifest.plugin.rollout.canary.is_some());
         assert!(archive.kept(&manifest, "a", &versions[0].digest).is_none(), "too long ago");
+    }
+
+    #[test]
+    fn a_history_that_ends_in_the_middle_of_a_line_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plugins");
+        let record = || {
+            let archive = Archive::open(Some(path.clone())).unwrap();
+            archive.record("a", "1", "test", Happened::Live, "");
+        };
+        record();
+        let history = path.join(HISTORY);
+        let mut text = fs::read(&history).unwrap();
+        // A process ended here, or power was lost.
+        text.extend(b"{\"at\":\"2026\xff");
+        fs::write(&history, text).unwrap();
+        record();
+        record();
+        assert_eq!(Archive::open(Some(path)).unwrap().events(Some("a")).len(), 3);
+    }
+
+    #[test]
+    fn a_plugin_may_be_named_like_the_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plugins");
+        for name in ["history", "history.jsonl", "history.1.jsonl"] {
+            let archive = Archive::open(Some(path.clone())).unwrap();
+            archive.set_live(name, "1");
+            archive.record(name, "1", "test", Happened::Live, "");
+            drop(archive);
+            let archive = Archive::open(Some(path.clone())).unwrap();
+            assert_eq!(archive.of(name).live, ["1"], "{name}");
+            assert_eq!(archive.events(Some(name)).len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn files_of_versions_that_were_refused_or_rolled_back_do_not_pile_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plugins");
+        let archive = Archive::open(Some(path.clone())).unwrap();
+        for n in 0..20_u8 {
+            let version = version(folder.path(), &[n], "");
+            archive.keep(&version);
+            if n % 2 == 0 {
+                archive.bar("a", &version.digest);
+            }
+            archive.prune("a", &[&version.digest]);
+        }
+        let files = fs::read_dir(path.join("a")).unwrap().count();
+        // Component and manifest of two that are barred and of the one in use; state.json.
+        assert_eq!(files, 2 * (KEPT_BARRED + 1) + 1);
     }
 }

@@ -13,6 +13,10 @@ use crate::signature::signature_path;
 /// How long a file that was written in place has to be still.
 pub(crate) const STILL: Duration = Duration::from_millis(300);
 
+/// How long a component has to be away until its plugin is gone: files are removed and copied again
+/// in two steps, and a network file system may list nothing for a moment.
+pub(crate) const GONE_AFTER: Duration = Duration::from_secs(1);
+
 /// A file as the system describes it; symbolic links are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -44,6 +48,19 @@ struct Seen {
     since: Instant,
     /// Whether it was told that it changed.
     is_told: bool,
+    /// Since when it is not there.
+    away_since: Option<Instant>,
+}
+
+/// How far what is seen is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Somebody may be writing: what changed has to be still, and what is away has to stay so.
+    Waits,
+    /// What changed was moved into place.
+    Whole,
+    /// An operator says that it is as it is to be, or there is nobody yet who could be harmed.
+    AsItIs,
 }
 
 /// What is different now.
@@ -60,6 +77,10 @@ pub(crate) struct Changes {
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.gone.is_empty()
+    }
+
+    fn look_after(&mut self, time: Duration) {
+        self.again_after = Some(self.again_after.map_or(time, |other| other.min(time)));
     }
 }
 
@@ -82,12 +103,20 @@ impl Scanner {
         self.files.insert(name.to_owned(), files);
     }
 
-    /// Looks. `is_whole` says that what changed was moved into place, or that there is nobody who
-    /// could be writing.
+    /// These plugins count as changed at the next look.
+    pub(crate) fn look_again(&mut self, names: &[String]) {
+        for name in names {
+            if let Some(seen) = self.seen.get_mut(name) {
+                seen.is_told = false;
+            }
+        }
+    }
+
+    /// Looks.
     ///
     /// # Errors
     /// When the directory cannot be read; nothing is taken for gone then.
-    pub(crate) fn look(&mut self, now: Instant, is_whole: bool) -> io::Result<Changes> {
+    pub(crate) fn look(&mut self, now: Instant, trust: Trust) -> io::Result<Changes> {
         let mut changes = Changes::default();
         let mut there = BTreeSet::new();
         for path in components(&self.directory)? {
@@ -95,7 +124,7 @@ impl Scanner {
             let stamps = self.stamps(&name, &path);
             // A link whose target is being replaced.
             if stamps.first().is_none_or(Option::is_none) {
-                changes.again_after = Some(STILL);
+                changes.look_after(STILL);
                 there.insert(name);
                 continue;
             }
@@ -104,25 +133,34 @@ impl Scanner {
                 stamps: Vec::new(),
                 since: now,
                 is_told: true,
+                away_since: None,
             });
+            seen.away_since = None;
             if seen.stamps != stamps {
-                *seen = Seen { stamps, since: now, is_told: false };
+                *seen = Seen { stamps, since: now, is_told: false, away_since: None };
             }
             if seen.is_told {
                 continue;
             }
             let left = STILL.saturating_sub(now.saturating_duration_since(seen.since));
-            if is_whole || left.is_zero() {
+            if trust != Trust::Waits || left.is_zero() {
                 seen.is_told = true;
                 changes.changed.insert(name, path);
             } else {
-                let soonest = changes.again_after.map_or(left, |other| other.min(left));
-                changes.again_after = Some(soonest);
+                changes.look_after(left);
             }
         }
-        changes.gone = self.seen.keys().filter(|name| !there.contains(*name)).cloned().collect();
-        self.seen.retain(|name, _| there.contains(name));
-        self.files.retain(|name, _| there.contains(name));
+        for (name, seen) in self.seen.iter_mut().filter(|(name, _)| !there.contains(*name)) {
+            let since = *seen.away_since.get_or_insert(now);
+            let left = GONE_AFTER.saturating_sub(now.saturating_duration_since(since));
+            if trust == Trust::AsItIs || left.is_zero() {
+                changes.gone.insert(name.clone());
+            } else {
+                changes.look_after(left);
+            }
+        }
+        self.seen.retain(|name, _| !changes.gone.contains(name));
+        self.files.retain(|name, _| !changes.gone.contains(name));
         Ok(changes)
     }
 
@@ -164,7 +202,8 @@ mod tests {
         /// Looks after `ms` and gives the names.
         fn after(&mut self, ms: u64, is_whole: bool) -> (Vec<String>, Vec<String>) {
             self.now += Duration::from_millis(ms);
-            let changes = self.scanner.look(self.now, is_whole).unwrap();
+            let trust = if is_whole { Trust::Whole } else { Trust::Waits };
+            let changes = self.scanner.look(self.now, trust).unwrap();
             (changes.changed.into_keys().collect(), changes.gone.into_iter().collect())
         }
     }
@@ -220,9 +259,37 @@ mod tests {
         directory.write("a.wasm", "x");
         directory.after(0, true);
         fs::rename(directory.path("a.wasm"), directory.path("b.wasm")).unwrap();
-        assert_eq!(directory.after(0, true), (names(&["b"]), names(&["a"])));
+        assert_eq!(directory.after(0, true), (names(&["b"]), vec![]));
+        assert_eq!(directory.after(999, true), (vec![], vec![]));
+        assert_eq!(directory.after(1, true), (vec![], names(&["a"])));
         fs::remove_file(directory.path("b.wasm")).unwrap();
-        assert_eq!(directory.after(0, true), (vec![], names(&["b"])));
+        let asked = directory.scanner.look(directory.now, Trust::AsItIs).unwrap();
+        assert_eq!(asked.gone.into_iter().collect::<Vec<_>>(), names(&["b"]));
+    }
+
+    #[test]
+    fn what_comes_back_within_a_second_was_not_gone() {
+        let mut directory = Directory::new();
+        directory.write("a.wasm", "x");
+        directory.after(0, true);
+        fs::remove_file(directory.path("a.wasm")).unwrap();
+        for _ in 0..2 {
+            assert_eq!(directory.after(900, true), (vec![], vec![]));
+            directory.write("a.wasm", "y");
+            assert_eq!(directory.after(0, true), (names(&["a"]), vec![]));
+            fs::remove_file(directory.path("a.wasm")).unwrap();
+            let changes = directory.scanner.look(directory.now, Trust::Whole).unwrap();
+            assert_eq!(changes.again_after, Some(GONE_AFTER));
+        }
+    }
+
+    #[test]
+    fn what_was_refused_can_be_looked_at_again() {
+        let mut directory = Directory::new();
+        directory.write("a.wasm", "x");
+        directory.after(0, true);
+        directory.scanner.look_again(&names(&["a", "b"]));
+        assert_eq!(directory.after(1000, false), (names(&["a"]), vec![]));
     }
 
     #[test]

@@ -1,25 +1,40 @@
-//! The plugins that serve, and how a change of them is tried, published or refused. A change is
-//! published whole: where configuration and plugins would not fit together after it, everything
-//! stays as it was.
+//! The plugins that serve, and how a change of them is tried, published or refused. What is wanted
+//! and does not fit together with the rest waits: it is tried again with whatever changes next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use portreeve_plugin::{
-    CodeCache, Concluded, Engine, Observer, Plugin, Role, Stage, StateSpace, Version,
+    CodeCache, Concluded, Conclusion, Engine, Observer, Plugin, Stage, StateSpace, Version,
 };
+use tokio::time::timeout;
 
 use crate::config::{Config, PluginManifest};
 use crate::gateway::Gateway;
 use crate::plugins::archive::{Archive, Event, Happened};
 use crate::plugins::scan::Changes;
 use crate::plugins::{
-    LoadedPlugin, PLUGINS_MAX, Source, WhyNot, read_source, roles, short, start_version,
+    LoadedPlugin, PLUGINS_MAX, Source, WhyNot, read_source, roles, start_version,
 };
-use crate::resolve::{Plugins, rules};
+use crate::resolve::Plugins;
 use crate::signature::TrustedKeys;
+
+mod commands;
+mod fitting;
+mod signing;
+mod start;
+
+/// A plugin whose files are there again so soon goes on as what it was: removing files and copying
+/// others is one change for many tools.
+const BACK_WITHIN: Duration = Duration::from_mins(1);
+
+/// How long reading the files of a plugin may take. One on a file system that does not answer must not
+/// hold up all others.
+const READ_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What can be asked about the plugins while changes are made.
 #[derive(Debug)]
@@ -56,6 +71,13 @@ impl View {
     }
 }
 
+/// What the plugins have to fit together with.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) gateways: &'a [Arc<Gateway>],
+}
+
 /// The plugins of the process.
 pub(crate) struct PluginSet {
     engine: Engine,
@@ -66,18 +88,38 @@ pub(crate) struct PluginSet {
     directory: Option<PathBuf>,
     archive: Arc<Archive>,
     plugins: Plugins,
-    /// The manifests of versions on their way.
-    candidates: BTreeMap<String, PluginManifest>,
+    /// Versions on their way.
+    candidates: BTreeMap<String, Candidate>,
+    /// What the directory asks for and what is not so yet.
+    wanted: BTreeMap<String, Wanted>,
+    /// Plugins that were removed a moment ago, and when.
+    departed: BTreeMap<String, (LoadedPlugin, Instant)>,
     refused: BTreeMap<String, String>,
     view: Arc<View>,
 }
 
+/// A version on its way, with its own manifest.
+struct Candidate {
+    version: Arc<Version>,
+    manifest: PluginManifest,
+}
+
+/// A change of one plugin that the directory asks for.
+enum Wanted {
+    Version(Box<Ready>),
+    Removal,
+}
+
 /// A version that was loaded and is not published yet.
 struct Ready {
-    source: Source,
+    name: String,
+    digest: String,
+    manifest: PluginManifest,
     version: Arc<Version>,
     /// `None` where it takes over at once.
     stage: Option<Stage>,
+    /// The plugin as it was before its files were removed, where that was a moment ago.
+    base: Option<LoadedPlugin>,
 }
 
 impl PluginSet {
@@ -100,6 +142,8 @@ impl PluginSet {
             archive,
             plugins: Plugins::new(),
             candidates: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            departed: BTreeMap::new(),
             refused: BTreeMap::new(),
             view,
         }
@@ -113,9 +157,15 @@ impl PluginSet {
         Arc::clone(&self.view)
     }
 
-    /// The files that the manifest of a plugin names.
+    /// The files that the manifests of a plugin name.
     pub(crate) fn files(&self, name: &str) -> Vec<PathBuf> {
-        let manifest = self.candidates.get(name).or(self.plugins.get(name).map(|p| &p.manifest));
+        let wanted = match self.wanted.get(name) {
+            Some(Wanted::Version(ready)) => Some(&ready.manifest),
+            _ => None,
+        };
+        let candidate = || self.candidates.get(name).map(|candidate| &candidate.manifest);
+        let live = || self.plugins.get(name).map(|loaded| &loaded.manifest);
+        let manifest = wanted.or_else(candidate).or_else(live);
         manifest.map(|manifest| manifest.files.clone()).unwrap_or_default()
     }
 
@@ -124,134 +174,94 @@ impl PluginSet {
         self.refused.iter()
     }
 
-    /// Loads what the directory holds when the process starts: the version that was live before
-    /// where the one in the directory cannot be used, or has to be tried first.
-    pub(crate) async fn start(&mut self, changes: Changes) {
+    /// Forgets what was told of refusals, so that it is told again. Gives the plugins.
+    pub(crate) fn forget_refusals(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused).into_keys().collect()
+    }
+
+    /// Loads what changed in the directory. It is published when it is settled.
+    pub(crate) async fn load(&mut self, changes: Changes, by: &str) {
+        self.forget_departed();
         for (name, path) in changes.changed {
-            let remembered = self.archive.of(&name);
-            let last = remembered.live.first().cloned();
-            let ready = self.ready(&name, &path, None).await;
-            let is_same = |ready: &Ready| last.as_ref() == Some(&ready.source.digest);
-            match ready {
-                Ok(Some(ready)) if last.is_none() || is_same(&ready) => {
-                    self.put(ready, "start");
-                }
-                Ok(Some(ready)) => self.start_changed(&name, &path, last, ready).await,
-                Ok(None) => {}
+            match self.ready(&name, &path).await {
+                Ok(Some(ready)) => drop(self.wanted.insert(name, Wanted::Version(Box::new(ready)))),
+                Ok(None) => drop(self.wanted.remove(&name)),
                 Err(why) => {
-                    if let Some(earlier) = self.start_kept(&name, &path, last).await {
-                        self.put(earlier, "start");
-                    }
-                    self.refuse(&name, "start", &why.to_string());
+                    self.wanted.remove(&name);
+                    self.refuse(&name, by, &why.to_string());
                 }
             }
+        }
+        for name in changes.gone {
+            self.refused.remove(&name);
+            match self.plugins.contains_key(&name) {
+                true => self.wanted.insert(name, Wanted::Removal),
+                false => self.wanted.remove(&name),
+            };
         }
         self.show();
     }
 
-    /// The directory holds another version than the one that was live before the restart.
-    async fn start_changed(&mut self, name: &str, path: &Path, last: Option<String>, ready: Ready) {
-        let Some(stage) = ready.source.manifest.plugin.rollout.first_stage() else {
-            self.put(ready, "start");
-            return;
-        };
-        match self.start_kept(name, path, last).await {
-            None => self.put(ready, "start"),
-            Some(earlier) => {
-                self.put(earlier, "start");
-                let state = self.plugins.get(name).map(|loaded| loaded.plugin.state());
-                match self.started(ready.source, Some(stage), state).await {
-                    Ok(candidate) => self.put(candidate, "start"),
-                    Err(why) => self.refuse(name, "start", &why.to_string()),
-                }
-            }
-        }
-    }
-
-    async fn start_kept(&self, name: &str, path: &Path, last: Option<String>) -> Option<Ready> {
-        let source = self.archive.kept(&path.with_extension("toml"), name, &last?)?;
-        self.started(source, None, None).await.ok()
-    }
-
-    /// Tries what changed in the directory, and publishes all of it or refuses it.
-    pub(crate) async fn apply(
-        &mut self,
-        changes: Changes,
-        config: &Config,
-        gateways: &[Arc<Gateway>],
-        by: &str,
-    ) {
-        let mut all_ready = Vec::new();
-        for (name, path) in changes.changed {
-            if !self.plugins.contains_key(&name) && self.plugins.len() >= PLUGINS_MAX {
-                self.refuse(&name, by, &WhyNot::TooMany.to_string());
-                continue;
-            }
-            let live = self.plugins.get(&name).map(|loaded| Arc::clone(&loaded.plugin));
-            match self.ready(&name, &path, live.as_ref()).await {
-                Ok(Some(ready)) => all_ready.push(ready),
-                Ok(None) => {}
-                Err(why) => self.refuse(&name, by, &why.to_string()),
-            }
-        }
-        for name in &changes.gone {
-            self.refused.remove(name);
-        }
-        let gone: BTreeSet<String> =
-            changes.gone.into_iter().filter(|name| self.plugins.contains_key(name)).collect();
-        if !all_ready.is_empty() || !gone.is_empty() {
-            self.publish(all_ready, gone, config, gateways, by);
-        }
-        self.show();
+    /// What was removed long ago does not come back as what it was.
+    pub(crate) fn forget_departed(&mut self) {
+        self.departed.retain(|_, (_, since)| since.elapsed() < BACK_WITHIN);
     }
 
     /// Reads and starts the version in the directory; `None` where it serves already.
-    async fn ready(
-        &mut self,
-        name: &str,
-        path: &Path,
-        plugin: Option<&Arc<Plugin>>,
-    ) -> Result<Option<Ready>, WhyNot> {
+    async fn ready(&mut self, name: &str, path: &Path) -> Result<Option<Ready>, WhyNot> {
+        let is_new = |name: &String| !self.plugins.contains_key(name);
+        let waiting = self.wanted.keys().filter(|other| *other != name && is_new(other)).count();
+        if !self.plugins.contains_key(name) && self.plugins.len() + waiting >= PLUGINS_MAX {
+            return Err(WhyNot::TooMany);
+        }
         let at = path.to_owned();
-        let read = tokio::task::spawn_blocking(move || read_source(&at)).await;
+        let read = tokio::task::spawn_blocking(move || read_source(&at));
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "its file system does not answer");
+        let read = timeout(READ_TIME_MAX, read).await.map_err(late)?;
         let source = read.map_err(|error| WhyNot::Interrupted(error.to_string()))??;
         // Also of the version that serves: at the next start it would be refused.
         source.signed_by(&self.keys)?;
         let digest = source.digest.as_str();
-        let candidate = plugin.and_then(|plugin| plugin.rollout());
+        let base = match self.plugins.contains_key(name) {
+            true => None,
+            false => self.departed.get(name).map(|(loaded, _)| loaded.clone()),
+        };
+        let serving = self.plugins.get(name).map(|loaded| Arc::clone(&loaded.plugin));
+        let plugin = serving.or_else(|| base.as_ref().map(|base| Arc::clone(&base.plugin)));
+        let candidate = plugin.as_ref().and_then(|plugin| plugin.rollout());
         if candidate.as_ref().is_some_and(|status| status.candidate.digest() == digest) {
+            self.refused.remove(name);
             return Ok(None);
         }
-        if let Some(plugin) = plugin
+        if let Some(plugin) = &plugin
             && plugin.live().digest() == digest
         {
             // It may have been signed anew.
             self.archive.keep(&source);
             self.refused.remove(name);
             self.withdraw(plugin);
-            return Ok(None);
+            let Some(base) = base else { return Ok(None) };
+            let version = plugin.live();
+            return Ok(Some(Ready { base: Some(base), ..Ready::of(source, version, None) }));
         }
         if self.archive.of(name).barred.iter().any(|barred| barred == digest) {
             return Err(WhyNot::Barred { name: name.to_owned(), digest: digest.to_owned() });
         }
-        let stage = plugin.and_then(|_| source.manifest.plugin.rollout.first_stage());
-        let ready = self.started(source, stage, plugin.map(|plugin| plugin.state())).await?;
-        if let Some(plugin) = plugin {
-            let lost = |role: &Role| plugin.is(*role) && !ready.version.is(*role);
-            if let Some(role) = Role::ALL.into_iter().find(lost) {
-                return Err(WhyNot::LostRole(role));
-            }
-        }
-        Ok(Some(ready))
+        let first_stage = source.manifest.plugin.rollout.first_stage();
+        let stage = plugin.as_ref().and(first_stage);
+        let state = plugin.map(|plugin| plugin.state());
+        let ready = self.started(source, stage, state).await?;
+        Ok(Some(Ready { base, ..ready }))
     }
 
     /// The directory holds the live version again: what was on its way is no more.
     fn withdraw(&mut self, plugin: &Plugin) {
-        if let Some(candidate) = plugin.abort() {
-            self.candidates.remove(plugin.name());
+        let name = plugin.name();
+        let Some(Candidate { version, .. }) = self.candidates.remove(name) else { return };
+        if plugin.abort(&version) {
             let reason = "its files were taken away";
-            let (name, by) = (plugin.name(), "directory");
-            self.archive.record(name, candidate.digest(), by, Happened::RolledBack, reason);
+            self.archive.record(name, version.digest(), "directory", Happened::RolledBack, reason);
+            self.tidy(name);
         }
     }
 
@@ -269,102 +279,51 @@ impl PluginSet {
         source.signed_by(&self.keys)?;
         let version = start_version(&self.engine, &source, self.cache.as_ref(), state).await?;
         self.archive.keep(&source);
-        Ok(Ready { source, version, stage })
-    }
-
-    /// Publishes versions and takes plugins away, if everything fits together afterwards.
-    fn publish(
-        &mut self,
-        all_ready: Vec<Ready>,
-        gone: BTreeSet<String>,
-        config: &Config,
-        gateways: &[Arc<Gateway>],
-        by: &str,
-    ) {
-        let mut next = self.plugins.clone();
-        next.retain(|name, _| !gone.contains(name));
-        for Ready { source, version, .. } in all_ready.iter().filter(|ready| ready.stage.is_none())
-        {
-            let (manifest, roles) = (source.manifest.clone(), roles(version));
-            match next.get_mut(&source.name) {
-                Some(loaded) => {
-                    loaded.manifest = manifest;
-                    loaded.roles = roles;
-                }
-                None => {
-                    let plugin = Plugin::new(Arc::clone(version), self.observer.clone());
-                    next.insert(source.name.clone(), LoadedPlugin { plugin, manifest, roles });
-                }
-            }
-        }
-        // What is on its way has to fit, too: nobody looks when it is promoted.
-        let mut promoted = next.clone();
-        for Ready { source, version, .. } in all_ready.iter().filter(|ready| ready.stage.is_some())
-        {
-            if let Some(loaded) = promoted.get_mut(&source.name) {
-                loaded.manifest = source.manifest.clone();
-                loaded.roles = roles(version);
-            }
-        }
-        let fits = all_rules(config, gateways, &promoted);
-        let rules = match fits.and_then(|_| all_rules(config, gateways, &next)) {
-            Ok(rules) => rules,
-            Err(mistakes) => {
-                let why = WhyNot::DoesNotFit(mistakes.join("\n")).to_string();
-                for ready in &all_ready {
-                    self.refuse(&ready.source.name, by, &why);
-                }
-                for name in &gone {
-                    self.refuse(name, by, &format!("it is still needed: {why}"));
-                }
-                return;
-            }
-        };
-        self.plugins = next;
-        for ready in all_ready {
-            self.put(ready, by);
-        }
-        for (gateway, rules) in gateways.iter().zip(rules) {
-            gateway.publish(rules);
-        }
-        for name in gone {
-            self.candidates.remove(&name);
-            self.archive.record(&name, "", by, Happened::Removed, "");
-        }
+        Ok(Ready::of(source, version, stage))
     }
 
     /// A version takes its place.
     fn put(&mut self, ready: Ready, by: &str) {
-        let Ready { source: Source { name, manifest, digest, .. }, version, stage } = ready;
+        let Ready { name, digest, manifest, version, stage, base } = ready;
         self.refused.remove(&name);
-        let loaded = match self.plugins.get_mut(&name) {
-            Some(loaded) => loaded,
-            None => {
-                let (plugin, roles) =
-                    (Plugin::new(Arc::clone(&version), self.observer.clone()), roles(&version));
-                let loaded = LoadedPlugin { plugin, manifest: manifest.clone(), roles };
-                self.plugins.entry(name.clone()).or_insert(loaded)
-            }
-        };
+        self.departed.remove(&name);
+        let loaded = self.plugins.entry(name.clone()).or_insert_with(|| {
+            base.unwrap_or_else(|| LoadedPlugin {
+                plugin: Plugin::new(Arc::clone(&version), self.observer.clone()),
+                manifest: manifest.clone(),
+                roles: roles(&version),
+            })
+        });
         if let Some(stage) = stage {
-            loaded.plugin.begin(version, stage);
-            self.candidates.insert(name.clone(), manifest);
+            loaded.plugin.begin(Arc::clone(&version), stage);
+            self.candidates.insert(name.clone(), Candidate { version, manifest });
             let happened = match stage {
                 Stage::Shadow => Happened::Shadow,
                 Stage::Canary => Happened::Canary,
             };
             self.archive.record(&name, &digest, by, happened, "");
-            return;
+        } else {
+            loaded.roles = roles(&version);
+            loaded.manifest = manifest;
+            loaded.plugin.publish(version);
+            self.candidates.remove(&name);
+            let was_live = self.archive.of(&name).live.first() == Some(&digest);
+            self.archive.set_live(&name, &digest);
+            if !was_live || by != "start" {
+                self.archive.record(&name, &digest, by, Happened::Live, "");
+            }
         }
-        loaded.roles = roles(&version);
-        loaded.manifest = manifest;
-        loaded.plugin.publish(version);
-        self.candidates.remove(&name);
-        let was_live = self.archive.of(&name).live.first() == Some(&digest);
-        self.archive.set_live(&name, &digest);
-        if !was_live || by != "start" {
-            self.archive.record(&name, &digest, by, Happened::Live, "");
+        self.tidy(&name);
+    }
+
+    /// Takes a plugin away. It is remembered for a while, in case that its files come back.
+    fn remove(&mut self, name: &str, loaded: LoadedPlugin, by: &str) {
+        if let Some(Candidate { version, .. }) = self.candidates.remove(name) {
+            loaded.plugin.abort(&version);
         }
+        self.refused.remove(name);
+        self.departed.insert(name.to_owned(), (loaded, Instant::now()));
+        self.archive.record(name, "", by, Happened::Removed, "");
     }
 
     fn refuse(&mut self, name: &str, by: &str, why: &str) {
@@ -372,202 +331,84 @@ impl PluginSet {
             self.archive.record(name, "", by, Happened::Refused, why);
             self.refused.insert(name.to_owned(), why.to_owned());
         }
+        self.tidy(name);
     }
 
-    /// A rollout ended by itself.
-    pub(crate) fn concluded(
-        &mut self,
-        concluded: &Concluded,
-        config: &Config,
-        gateways: &[Arc<Gateway>],
-    ) {
-        let (name, digest) = (concluded.plugin.name(), concluded.candidate.digest());
-        let manifest = self.candidates.remove(name);
-        match &concluded.rolled_back {
-            Some(why) => {
-                self.archive.bar(name, digest);
-                self.archive.record(name, digest, "rollout", Happened::RolledBack, why);
-                self.refused.insert(name.to_owned(), format!("it was rolled back: {why}"));
-            }
-            None => {
-                self.archive.set_live(name, digest);
-                self.archive.record(name, digest, "rollout", Happened::Promoted, "");
-                if let Some((loaded, manifest)) = self.plugins.get_mut(name).zip(manifest) {
-                    loaded.manifest = manifest;
-                    loaded.roles = roles(&concluded.candidate);
+    /// Removes kept files of versions that are neither live, nor tried, nor waiting.
+    fn tidy(&self, name: &str) {
+        let candidate = self.candidates.get(name).map(|candidate| candidate.version.digest());
+        let wanted = match self.wanted.get(name) {
+            Some(Wanted::Version(ready)) => Some(ready.digest.as_str()),
+            _ => None,
+        };
+        let in_use: Vec<&str> = candidate.into_iter().chain(wanted).collect();
+        self.archive.prune(name, &in_use);
+    }
+
+    /// A rollout came to its end by itself: it was taken back, or is to be promoted.
+    pub(crate) fn concluded(&mut self, concluded: &Concluded, around: Around<'_>) {
+        let Concluded { plugin, candidate, conclusion } = concluded;
+        let name = plugin.name();
+        match conclusion {
+            Conclusion::RolledBack(why) => self.rolled_back(name, candidate, "rollout", why),
+            Conclusion::Proven => {
+                if let Err(why) = self.promote_tried(name, candidate, around, "rollout")
+                    && plugin.abort(candidate)
+                {
+                    self.rolled_back(name, candidate, "rollout", &why);
                 }
-                self.publish_rules(config, gateways);
             }
         }
         self.show();
     }
 
-    /// Publishes what holds with other bindings.
-    fn publish_rules(&self, config: &Config, gateways: &[Arc<Gateway>]) {
-        match all_rules(config, gateways, &self.plugins) {
-            Ok(rules) => {
-                gateways.iter().zip(rules).for_each(|(gateway, rules)| gateway.publish(rules));
-            }
-            Err(mistakes) => {
-                tracing::error!("the new manifest does not fit: {}", mistakes.join("; "));
-            }
-        }
-    }
-
-    /// Another configuration with the same plugins.
-    ///
-    /// # Errors
-    /// Every mistake; everything then stays as it was.
-    pub(crate) fn reconfigure(
-        &mut self,
-        config: &Config,
-        gateways: &[Arc<Gateway>],
-    ) -> Result<(), Vec<String>> {
-        self.check_signatures(&config.signature_keys)?;
-        let rules = all_rules(config, gateways, &self.plugins)?;
-        self.keys = config.signature_keys.clone();
-        gateways.iter().zip(rules).for_each(|(gateway, rules)| gateway.publish(rules));
-        Ok(())
-    }
-
-    /// Whether other keys accept what serves and what is on its way.
-    fn check_signatures(&self, keys: &TrustedKeys) -> Result<(), Vec<String>> {
-        if *keys == self.keys || keys.is_empty() {
-            return Ok(());
-        }
-        let mut mistakes = Vec::new();
-        for (name, loaded) in &self.plugins {
-            let candidate = loaded.plugin.rollout().map(|status| status.candidate);
-            for version in candidate.into_iter().chain([loaded.plugin.live()]) {
-                let refused = match self.kept(name, version.digest()) {
-                    Some(source) => source.signed_by(keys).err().map(|error| error.to_string()),
-                    None => Some("its files are not there any more".to_owned()),
-                };
-                if let Some(why) = refused {
-                    let digest = short(version.digest());
-                    mistakes.push(format!(
-                        "[plugins] signature_keys: plugin {name}, version {digest}: {why}; sign it with one of the new keys first"
-                    ));
-                }
-            }
-        }
-        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
-    }
-
-    /// Goes back to the version that was live before, or to `to`.
-    ///
-    /// # Errors
-    /// Why not.
-    pub(crate) async fn roll_back(
-        &mut self,
-        name: &str,
-        to: Option<&str>,
-        config: &Config,
-        gateways: &[Arc<Gateway>],
-        by: &str,
-    ) -> Result<String, String> {
-        let plugin = self.plugin(name)?;
-        if let (None, Some(candidate)) = (to, plugin.abort()) {
+    /// A version that was tried is not tried again.
+    fn rolled_back(&mut self, name: &str, candidate: &Arc<Version>, by: &str, why: &str) {
+        self.archive.bar(name, candidate.digest());
+        self.archive.record(name, candidate.digest(), by, Happened::RolledBack, why);
+        if self.is_tried(name, candidate) {
             self.candidates.remove(name);
-            self.archive.bar(name, candidate.digest());
-            self.archive.record(name, candidate.digest(), by, Happened::RolledBack, "by command");
-            self.refused.insert(name.to_owned(), "it was rolled back by command".to_owned());
-            self.show();
-            let live = plugin.live();
-            return Ok(format!("{name}: {} goes on serving", short(live.digest())));
+            self.refused.insert(name.to_owned(), format!("it was rolled back: {why}"));
         }
-        let remembered = self.archive.of(name);
-        let known = || remembered.live.iter().skip(1).chain(&remembered.barred);
-        let digest = match to {
-            None => remembered.live.get(1),
-            Some(to) => known().find(|digest| digest.starts_with(to)),
-        };
-        let digest = digest.ok_or_else(|| match to {
-            None => format!("{name} has no earlier version to go back to"),
-            Some(to) => {
-                let known: Vec<&str> = known().map(|digest| short(digest)).collect();
-                format!("{name} has no version {to}; there are {}", known.join(", "))
-            }
-        })?;
-        let source = self.kept(name, digest).ok_or_else(|| {
-            format!(
-                "the files of version {} were not kept; versions are kept where the gateway has a data directory",
-                short(digest)
-            )
-        })?;
-        let ready = self
-            .started(source, None, Some(plugin.state()))
-            .await
-            .map_err(|why| format!("version {} does not start: {why}", short(digest)))?;
-        let replaced = plugin.live();
-        self.publish(vec![ready], BTreeSet::new(), config, gateways, by);
-        self.show();
-        if plugin.live().digest() == digest {
-            self.archive.bar(name, replaced.digest());
-            let reason = "by command";
-            self.archive.record(name, replaced.digest(), by, Happened::RolledBack, reason);
-            return Ok(format!(
-                "{name}: {} serves, {} is not loaded again until its files change",
-                short(digest),
-                short(replaced.digest())
-            ));
-        }
-        Err(self.refused.get(name).cloned().unwrap_or_default())
+        self.tidy(name);
     }
 
-    /// The version on its way takes its next step.
-    ///
-    /// # Errors
-    /// Why not.
-    pub(crate) async fn promote(
+    /// Whether it is this version that is on its way.
+    fn is_tried(&self, name: &str, version: &Arc<Version>) -> bool {
+        self.candidates.get(name).is_some_and(|tried| Arc::ptr_eq(&tried.version, version))
+    }
+
+    /// A version that was tried answers everybody from now on.
+    fn promote_tried(
         &mut self,
         name: &str,
-        config: &Config,
-        gateways: &[Arc<Gateway>],
+        version: &Arc<Version>,
+        around: Around<'_>,
         by: &str,
-    ) -> Result<String, String> {
-        let plugin = self.plugin(name)?;
-        let none = || format!("no version of {name} is on its way");
-        let status = plugin.rollout().ok_or_else(none)?;
-        let digest = status.candidate.digest().to_owned();
-        let manifest = self.candidates.get(name).cloned().ok_or_else(none)?;
-        let is_shadow = status.stage == Stage::Shadow;
-        let stage =
-            (is_shadow && manifest.plugin.rollout.canary.is_some()).then_some(Stage::Canary);
-        let source = self.kept(name, &digest).ok_or_else(|| {
-            format!("the files of version {} are not there any more", short(&digest))
-        })?;
-        let ready = match is_shadow {
-            // What it wrote into its copy of the state counts no more.
-            true => self.started(source, stage, Some(plugin.state())).await,
-            false => Ok(Ready { source, version: status.candidate, stage: None }),
-        };
-        let ready = ready.map_err(|why| why.to_string())?;
-        self.publish(vec![ready], BTreeSet::new(), config, gateways, by);
-        self.show();
-        match (self.refused.get(name), stage) {
-            (Some(why), _) => Err(why.clone()),
-            (None, Some(stage)) => Ok(format!("{name}: {} is in {}", short(&digest), stage.name())),
-            (None, None) => Ok(format!("{name}: {} serves", short(&digest))),
+    ) -> Result<(), String> {
+        let ended = || "the version on its way came to its end meanwhile".to_owned();
+        if !self.is_tried(name, version) {
+            return Err(ended());
         }
-    }
-
-    fn plugin(&self, name: &str) -> Result<Arc<Plugin>, String> {
-        let loaded = self.plugins.get(name);
-        loaded.map(|loaded| Arc::clone(&loaded.plugin)).ok_or_else(|| {
-            let names: Vec<&str> = self.plugins.keys().map(String::as_str).collect();
-            match names.is_empty() {
-                true => format!("there is no plugin {name:?}; none is loaded"),
-                false => format!("there is no plugin {name:?}; there are {}", names.join(", ")),
-            }
-        })
-    }
-
-    /// The files of a version: those that were kept, or those in the directory.
-    fn kept(&self, name: &str, digest: &str) -> Option<Source> {
-        let path = self.directory.as_ref()?.join(format!("{name}.wasm"));
-        let kept = self.archive.kept(&path.with_extension("toml"), name, digest);
-        kept.or_else(|| read_source(&path).ok().filter(|source| source.digest == digest))
+        let mut next = self.plugins.clone();
+        let tried = self.candidates.get(name);
+        let (loaded, tried) = next.get_mut(name).zip(tried).ok_or_else(ended)?;
+        loaded.manifest = tried.manifest.clone();
+        loaded.roles = roles(version);
+        let plugin = Arc::clone(&loaded.plugin);
+        let rules = fitting::all_rules(around, &next)
+            .map_err(|mistakes| format!("its manifest does not fit: {}", mistakes.join("\n")))?;
+        if !plugin.promote(version) {
+            return Err(ended());
+        }
+        self.plugins = next;
+        self.candidates.remove(name);
+        self.refused.remove(name);
+        fitting::publish(around, rules);
+        self.archive.set_live(name, version.digest());
+        self.archive.record(name, version.digest(), by, Happened::Promoted, "");
+        self.tidy(name);
+        Ok(())
     }
 
     fn show(&self) {
@@ -585,23 +426,9 @@ impl PluginSet {
     }
 }
 
-/// What holds for each gateway with these plugins.
-fn all_rules(
-    config: &Config,
-    gateways: &[Arc<Gateway>],
-    plugins: &Plugins,
-) -> Result<Vec<crate::gateway::Rules>, Vec<String>> {
-    let mut mistakes = Vec::new();
-    let mut all = Vec::new();
-    for gateway in gateways {
-        let configured = config.gateways.iter().find(|other| *other.name == *gateway.name);
-        match configured {
-            Some(configured) => all.extend(rules(configured, plugins, &mut mistakes)),
-            None => mistakes.push(format!(
-                "gateway {:?} is not in the configuration any more; a gateway ends with a restart",
-                gateway.name
-            )),
-        }
+impl Ready {
+    fn of(source: Source, version: Arc<Version>, stage: Option<Stage>) -> Self {
+        let Source { name, manifest, digest, .. } = source;
+        Self { name, digest, manifest, version, stage, base: None }
     }
-    if mistakes.is_empty() { Ok(all) } else { Err(mistakes) }
 }

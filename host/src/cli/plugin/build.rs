@@ -90,6 +90,13 @@ impl Test {
         super::super::run::log_to_stderr("warn,plugin=info")?;
         let project = Project::open(&self.folder)?;
         let cases = project.cases()?;
+        if cases.is_empty() {
+            return Err(format!(
+                "there are no cases in {}; write one as NAME.json: {{\"input\": …, \"expect\": …}} with what \
+                 `portreeve plugin call` takes and prints",
+                self.folder.join("cases").display()
+            ));
+        }
         if !self.no_build {
             project.unit_tests()?;
             project.build()?;
@@ -106,7 +113,10 @@ impl Test {
                 all.push(run_case(name, &case, &version).await);
             }
         }
-        Ok(all)
+        match (&self.only, all.is_empty()) {
+            (Some(text), true) => Err(format!("no case has {text:?} in its name")),
+            _ => Ok(all),
+        }
     }
 
     fn tell(&self, all: &[Ran], failed: usize) {
