@@ -14,8 +14,12 @@ use crate::host_functions::http::ClientError;
 use crate::instance::PreInstance;
 
 mod code_cache;
+mod composition;
+mod intricacy;
 
 pub use code_cache::CodeCache;
+use composition::TooComposed;
+use intricacy::TooIntricate;
 
 /// Why a file is no plugin, or not one that may run here.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,9 @@ pub enum LoadError {
     /// The bytes are no WebAssembly at all, or not valid.
     #[error("not a valid WebAssembly component: {0}")]
     Invalid(String),
+    /// It is valid, and made so that compiling it would take too long or too much memory.
+    #[error("it is not compiled: {0}")]
+    TooMuch(String),
     /// It imports what is not given to it.
     #[error("it imports what it is not given:{}", list(.0))]
     Imports(Vec<RefusedImport>),
@@ -196,9 +203,12 @@ pub fn load_component(
         .compilers
         .install(|| match cache {
             Some(cache) => cache.compile(engine, bytes),
-            None => Component::from_binary(&engine.wasmtime, bytes),
+            None => compile(engine, bytes),
         })
-        .map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+        .map_err(|error| match error.downcast_ref::<TooMuch>() {
+            Some(much) => LoadError::TooMuch(much.to_string()),
+            None => LoadError::Invalid(format!("{error:#}")),
+        })?;
     let component_type = component.component_type();
     let names = |iterator: &mut dyn Iterator<Item = &str>| -> Vec<String> {
         iterator.map(str::to_owned).collect()
@@ -240,6 +250,30 @@ pub fn load_component(
     let grants: BTreeSet<&str> = interfaces.filter_map(grant).collect();
     let grants = grants.into_iter().collect();
     Ok(Loaded { pre: PreInstance { pre, verifier, parser }, imports, exports, grants })
+}
+
+/// Why bytes are not given to the compiler.
+#[derive(Debug, thiserror::Error)]
+enum TooMuch {
+    #[error(transparent)]
+    Composed(TooComposed),
+    #[error(transparent)]
+    Intricate(TooIntricate),
+}
+
+/// Compiles what the compiler can be asked to compile.
+fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    match composition::check(bytes) {
+        Ok(()) => {}
+        Err(TooComposed::Invalid(error)) => return Err(error.into()),
+        Err(much) => return Err(TooMuch::Composed(much).into()),
+    }
+    match intricacy::check(bytes) {
+        Ok(()) => {}
+        Err(TooIntricate::Invalid(error)) => return Err(error.into()),
+        Err(much) => return Err(TooMuch::Intricate(much).into()),
+    }
+    Component::from_binary(&engine.wasmtime, bytes)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl CodeCache {
                 fs::File::open(&code).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(component);
         }
-        let component = Component::from_binary(&engine.wasmtime, bytes)?;
+        let component = super::compile(engine, bytes)?;
         let serialized = component.serialize()?;
         let digest = hex::encode(Sha256::digest(&serialized));
         let stored = write(&code, &serialized).and_then(|()| write(&recorded, digest.as_bytes()));
