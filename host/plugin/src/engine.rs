@@ -62,6 +62,10 @@ const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 /// the kernel tells which pages were written to; elsewhere all of them are given back.
 const KEPT_BYTES: usize = 256 << 10;
 
+/// Bytes of an image that is mostly holes. Beyond this a memory gets its few pages one by one when an
+/// instance starts, or two bytes of data at its ends would be megabytes of code.
+const SPARSE_IMAGE_BYTES_MAX: u64 = 1 << 20;
+
 /// The same without a pool.
 const SMALL_RESERVATION_BYTES: u64 = 16 << 20;
 const SMALL_GUARD_BYTES: u64 = 64 << 10;
@@ -140,6 +144,7 @@ fn config(pooling: Option<PoolingAllocationConfig>) -> Config {
         .consume_fuel(false)
         // A new instance shares the pages of the component's image until it writes to them.
         .memory_init_cow(true)
+        .memory_guaranteed_dense_image_size(SPARSE_IMAGE_BYTES_MAX)
         .wasm_component_model(true)
         // Guests call the host synchronously; support for concurrent component tasks costs
         // most of what an asynchronous call costs.
