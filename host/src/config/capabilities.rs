@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use portreeve_plugin::{Capabilities, HttpGrant, HttpPolicy};
 
+use super::manifest::read_plain;
 use super::reader::Section;
 
 /// Grants of one manifest.
@@ -101,8 +102,8 @@ fn read_client(
     let mut file = |key: &'static str| -> Option<Vec<u8>> {
         let path = folder.join(section.string(key)?);
         files.push(path.clone());
-        match std::fs::read(&path) {
-            Ok(bytes) => Some(bytes),
+        match read_plain(&path) {
+            Ok(text) => Some(text.into_bytes()),
             Err(error) => {
                 let what = format!("{} cannot be read: {error}", path.display());
                 section.problem(key, what, "write the path of a file in PEM, beside the manifest");
