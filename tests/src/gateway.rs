@@ -62,6 +62,22 @@ impl TestGateway {
         self
     }
 
+    /// With a component that no guest was built for.
+    #[must_use]
+    pub fn with_component(self, name: &str, bytes: &[u8], manifest: &str) -> Self {
+        std::fs::write(self.folder.path().join(format!("{name}.wasm")), bytes)
+            .expect("the component is written");
+        std::fs::write(self.folder.path().join(format!("{name}.toml")), manifest)
+            .expect("the manifest is written");
+        self
+    }
+
+    /// Its folder, to put there what no plugin is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// With an example plugin and the manifest that it comes with.
     #[must_use]
     pub fn with_example(self, name: &str) -> Self {

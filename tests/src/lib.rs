@@ -15,9 +15,11 @@ pub mod client;
 pub mod crash;
 pub mod gateway;
 pub mod guests;
+pub mod hostile;
 pub mod load;
 pub mod model;
 pub mod plugins;
+pub mod question;
 pub mod web;
 pub mod wire;
 
