@@ -5,6 +5,7 @@ pub mod scale;
 pub mod servers;
 pub mod swaps;
 pub mod traffic;
+pub mod traps;
 
 use std::fs;
 use std::time::Duration;

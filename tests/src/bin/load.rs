@@ -7,6 +7,7 @@
     reason = "a tool for developers that prints its table"
 )]
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -14,6 +15,7 @@ use portreeve_mqtt::QoS;
 use portreeve_tests::load::servers::{ServerProcess, With, gateway, mosquitto, mosquitto_with};
 use portreeve_tests::load::swaps::{self, Swapped};
 use portreeve_tests::load::traffic::{Shape, connects, idle, one_after_another, round_trips, run};
+use portreeve_tests::load::traps::{self, Trapped};
 use portreeve_tests::load::{Measured, median, resident_bytes, scale};
 use portreeve_tests::web::Web;
 
@@ -70,6 +72,19 @@ enum Command {
         #[arg(long, default_value_t = 50)]
         clients: usize,
     },
+    /// Calls of one plugin, some of which trap: fails where the memory grows by 5 per cent or more
+    /// after the first twentieth of the calls.
+    Traps {
+        /// Calls.
+        #[arg(long, default_value_t = 10_000_000)]
+        calls: u64,
+        /// Those among them that trap.
+        #[arg(long, default_value_t = 10_000)]
+        traps: u64,
+        /// The result as JSON, without progress.
+        #[arg(long)]
+        json: bool,
+    },
     /// One shape against a server that runs already.
     Run {
         /// Its address.
@@ -89,7 +104,7 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Compare { runs, seconds } => compare(runs, Duration::from_secs(seconds)).await,
         Command::Connections { runs } => connections(runs).await,
@@ -101,6 +116,7 @@ async fn main() {
             let swapped = tokio::task::spawn_blocking(move || swaps::run(count, clients)).await;
             tell_swaps(&swapped.unwrap());
         }
+        Command::Traps { calls, traps, json } => return trap(calls, traps, json).await,
         Command::Run { address, pid, qos, parsed, seconds } => {
             let qos = QoS::from_bits(qos).unwrap();
             let duration = Duration::from_secs(seconds);
@@ -108,6 +124,51 @@ async fn main() {
             println!("{measured:?}");
         }
     }
+    ExitCode::SUCCESS
+}
+
+/// Per cent by which memory may grow.
+const GROWTH_PERCENT_MAX: f64 = 5.0;
+
+async fn trap(calls: u64, traps: u64, json: bool) -> ExitCode {
+    let tell = |call: u64, bytes: u64| {
+        if !json {
+            println!("{call:>12} calls, {:>8.2} MiB resident", mib(bytes));
+        }
+    };
+    let trapped = traps::run(calls, traps, tell).await;
+    let Trapped { calls, traps, instances, took, early_bytes, late_bytes } = trapped;
+    let growth_percent = trapped.growth_percent();
+    let is_bounded = growth_percent < GROWTH_PERCENT_MAX;
+    if json {
+        let result = serde_json::json!({
+            "calls": calls,
+            "traps": traps,
+            "instances": instances,
+            "seconds": took.as_secs_f64(),
+            "early_bytes": early_bytes,
+            "late_bytes": late_bytes,
+            "growth_percent": growth_percent,
+            "is_bounded": is_bounded,
+        });
+        println!("{result}");
+    } else {
+        println!(
+            "{calls} calls, {traps} traps, {instances} instances in {:.1} s",
+            took.as_secs_f64()
+        );
+        println!(
+            "resident after a twentieth: {:.2} MiB, at the end: {:.2} MiB; growth {growth_percent:.2} %, \
+             less than {GROWTH_PERCENT_MAX} is wanted",
+            mib(early_bytes),
+            mib(late_bytes)
+        );
+    }
+    if is_bounded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 fn tell_swaps(swapped: &Swapped) {
@@ -120,7 +181,6 @@ fn tell_swaps(swapped: &Swapped) {
         ms(live.get(live.len() / 2)),
         ms(live.last())
     );
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let (early, late) = resident_bytes;
     println!("resident after a tenth: {:.1} MiB, at the end: {:.1} MiB", mib(*early), mib(*late));
     assert!(*refused == 0 && *wrong == 0, "clients noticed the swaps");
