@@ -161,7 +161,7 @@ async fn start_plugins(config: &Config) -> Result<Reload, StartError> {
         let looking = scanner.insert(Scanner::new(directory.clone()));
         let found = looking.look(std::time::Instant::now(), Trust::AsItIs);
         let found = found.map_err(|error| unreadable(&directory, error))?;
-        set.start(found, Around { config, gateways: &[] }).await;
+        Box::pin(set.start(found, Around { config, gateways: &[] })).await;
         for name in set.plugins().keys() {
             looking.watch_files(name, set.files(name));
         }
@@ -197,7 +197,7 @@ impl Server {
     /// # Errors
     /// [`StartError`]; then nothing is listened on.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_with(config, None).await
+        Box::pin(Self::start_with(config, None)).await
     }
 
     /// The same with a configuration that may change: `reread` reads it again.

@@ -240,7 +240,8 @@ fn a_rollout_is_ended_for_the_version_that_is_on_its_way_and_for_no_other() {
     let observer = Observer { concluded, differences, differences_bytes: Budget::of(0) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let version = |digest: &str| {
-        let loaded = load_component(&engine, &variant("versioned", 0), None).unwrap();
+        let loaded =
+            load_component(&engine, &variant("versioned", 0), &Default::default(), None).unwrap();
         let started = Version::start(&engine, "versioned", digest, loaded, Manifest::default());
         runtime.block_on(started).unwrap()
     };

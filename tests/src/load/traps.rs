@@ -45,7 +45,8 @@ const TOLD_PARTS: u64 = 20;
 /// When a call ends otherwise than it should.
 pub async fn run(calls: u64, traps: u64, mut tell: impl FnMut(u64, u64)) -> Trapped {
     let engine = Engine::new().expect("an engine");
-    let loaded = load_component(&engine, &hostile::small_parser(), None).expect("it loads");
+    let loaded = load_component(&engine, &hostile::small_parser(), &Default::default(), None)
+        .expect("it loads");
     let version = Version::start(&engine, "small", "digest", loaded, Manifest::default()).await;
     let version = version.expect("it starts");
     let (part, warm) = ((calls / TOLD_PARTS).max(1), (calls / WARM_PART).max(1));

@@ -110,7 +110,7 @@ fn a_file_that_is_no_component_is_refused() {
         ),
         refused(
             "HTTP that is not granted",
-            "no HTTP host is granted",
+            "no HTTP is granted",
             import("wasi:http/outgoing-handler@0.2.6"),
         ),
         refused("sockets", "plugins have no sockets", import("wasi:sockets/udp@0.2.6")),

@@ -64,7 +64,7 @@ struct Came {
 
 /// Loads and asks. Who panics is the host.
 fn try_out(engine: &Engine, runtime: &Runtime, bytes: &[u8], came: &mut Came) {
-    let Ok(loaded) = load_component(engine, bytes, None) else {
+    let Ok(loaded) = load_component(engine, bytes, &Default::default(), None) else {
         came.refused += 1;
         return;
     };
