@@ -324,6 +324,27 @@ fn clock_random_and_state_can_be_taken_away() {
 }
 
 #[test]
+fn a_system_without_certificates_says_so_where_they_are_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.wasm");
+    std::fs::copy(guests::component("fetch"), &file).unwrap();
+    let check = |grant: &str| {
+        let manifest = format!("http = [{grant:?}]");
+        std::fs::write(folder.path().join("guest.toml"), manifest).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["plugin", "check"]).arg(&file);
+        command.env("SSL_CERT_FILE", "/none.pem").env("SSL_CERT_DIR", "/none");
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let (is_ok, said) = check("https://auth.example.com/");
+    assert!(!is_ok && said.contains("http_client.ca"), "{said}");
+    let (is_ok, said) = check("http://auth.example.com/");
+    assert!(is_ok, "{said}");
+}
+
+#[test]
 fn the_environment_is_what_the_manifest_says() {
     let manifest = "http = [\"http://127.0.0.1:1/\"]\nenv = [\"REGION\"]\n[settings]\nREGION = \"north\"\nsecret = \"s\"";
     let gateway = Gateway::start(manifest);

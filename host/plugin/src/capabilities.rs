@@ -94,6 +94,11 @@ impl HttpPolicy {
         self.grants.iter().any(|grant| grant.permits(url))
     }
 
+    /// Whether any of it is over TLS.
+    pub(crate) fn wants_tls(&self) -> bool {
+        self.grants.iter().any(|grant| grant.scheme == "https")
+    }
+
     /// Whether a name may lead to this address: a public one, one that the manifest names, or a
     /// loopback address of `localhost`, which is what that name says.
     pub(crate) fn permits_address(&self, host: &str, address: IpAddr) -> bool {

@@ -160,7 +160,9 @@ async fn send(
             false => Failure::other(Error::HttpProtocolError, error.to_string()),
         })
     })?;
-    let outgoing =
-        Outgoing { method: parts.method, url, headers: parts.headers, body: body.to_bytes() };
+    let mut headers = parts.headers;
+    // The client says how long the body is: another length would be the begin of another request.
+    headers.remove(http::header::CONTENT_LENGTH);
+    let outgoing = Outgoing { method: parts.method, url, headers, body: body.to_bytes() };
     client.send(outgoing, options.unwrap_or_default(), report).await
 }

@@ -96,15 +96,21 @@ impl Client {
             .timeout(policy.timeout)
             .connect_timeout(policy.connect_timeout)
             .pool_max_idle_per_host(policy.concurrent_max)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tls_certs_merge(ca);
+            .pool_idle_timeout(IDLE_TIMEOUT);
+        // A small system may have no certificates, and a plain connection needs none.
+        builder = match policy.wants_tls() {
+            true => builder.tls_certs_merge(ca),
+            false => builder.tls_certs_only(ca),
+        };
         if !policy.client_identity.is_empty() {
             let identity = reqwest::Identity::from_pem(&policy.client_identity).map_err(failed(
                 "http_client.client_certificate and client_key are no certificate with its key in PEM",
             ))?;
             builder = builder.identity(identity);
         }
-        let client = builder.build().map_err(failed("TLS"))?;
+        let client = builder.build().map_err(failed(
+            "TLS cannot start; install the certificates of the system (ca-certificates), or name an authority in http_client.ca",
+        ))?;
         let permits = Arc::new(Semaphore::new(policy.concurrent_max));
         Ok(Self { policy, client, permits, runtime })
     }
