@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     clippy::allow_attributes,
     reason = "tests stop at the first surprise"
 )]
@@ -189,6 +190,9 @@ fn each_refused_access_is_named() {
                 "{request}: {line}"
             );
             assert!(!line.contains("u:p"), "no secret in the log: {line}");
+            let line = line.split_once("HTTP ").unwrap().1;
+            let line = line.trim_end_matches(" plugin=\"guest\"");
+            println!("capability: {request} | {} | {line}", answer.lines().last().unwrap());
         }
         let heard = web.requests().len() + other.requests().len() - before;
         let may_be_heard = is_heard && !request.contains("127.0.0.1:1/");
