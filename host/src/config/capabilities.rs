@@ -8,8 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use portreeve_plugin::{Capabilities, HttpGrant, HttpPolicy};
 
-use super::manifest::read_plain;
-use super::reader::Section;
+use super::reader::{Section, read_plain};
 
 /// Grants of one manifest.
 const GRANTS_MAX: usize = 64;

@@ -1,6 +1,5 @@
 //! The manifest `NAME.toml` beside a plugin `NAME.wasm`.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,11 +8,8 @@ use toml::de::DeValue;
 
 use super::capabilities::capabilities;
 use super::gateway::binding_from_section;
-use super::reader::{self, Section};
+use super::reader::{self, Section, read_plain};
 use super::{BindingConfig, ConfigError, Problem};
-
-/// Bytes of a manifest, or of a file that one of its settings comes from.
-const TEXT_BYTES_MAX: u64 = 1 << 20;
 
 /// What a manifest says.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +40,7 @@ impl PluginManifest {
     pub fn read_text(path: &Path) -> Result<String, ConfigError> {
         match read_plain(path) {
             Ok(text) => Ok(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(ConfigError(vec![Problem::of_file(path, &error)])),
         }
     }
@@ -212,21 +208,6 @@ fn setting(
         }
     }
     json(value).map(|value| (value.to_string(), false))
-}
-
-/// Reads a text that has an end. A pipe or a device would keep everything waiting, or has none.
-pub(super) fn read_plain(path: &Path) -> io::Result<String> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is no plain file; put the text itself there, or a link"));
-    }
-    if metadata.len() > TEXT_BYTES_MAX {
-        let bytes = metadata.len();
-        return Err(io::Error::other(format!(
-            "{bytes} bytes are more than the {TEXT_BYTES_MAX} that a manifest or setting may have"
-        )));
-    }
-    std::fs::read_to_string(path)
 }
 
 fn json(value: &DeValue<'_>) -> Result<serde_json::Value, String> {

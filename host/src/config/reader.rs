@@ -99,6 +99,26 @@ pub(super) fn read<T>(
     if problems.is_empty() { Ok(value) } else { Err(ConfigError(problems)) }
 }
 
+/// Bytes of a manifest, or of a file that one of its settings comes from.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a text that has an end. A pipe or a device would keep everything waiting, or has none.
+pub(super) fn read_plain(path: &Path) -> std::io::Result<String> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other(
+            "it is no plain file; put the text itself there, or a link",
+        ));
+    }
+    if metadata.len() > TEXT_BYTES_MAX {
+        let bytes = metadata.len();
+        return Err(std::io::Error::other(format!(
+            "{bytes} bytes are more than the {TEXT_BYTES_MAX} that a manifest or setting may have"
+        )));
+    }
+    std::fs::read_to_string(path)
+}
+
 /// A table whose keys are taken out one by one; what is left at the end is unknown.
 pub(super) struct Section<'a> {
     source: &'a Source<'a>,
