@@ -406,3 +406,81 @@ export declare namespace state {
   /** The exact value of a counter, 0n where there is none. @throws {Error} when it is no counter */
   function counter(key: string): bigint;
 }
+
+/**
+ * Requests over HTTP, to what the manifest grants: `http = ["https://auth.example.com/verify"]`. A
+ * call waits for its response and returns it; nothing is asynchronous. Any status is a response.
+ *
+ * ```js
+ * const response = http.post("https://auth.example.com/verify", JSON.stringify({ user }), {
+ *   headers: { "content-type": "application/json" },
+ * });
+ * const isKnown = response.status === 200 && response.json().active;
+ * ```
+ *
+ * To be made inside `verify` or `parse`. A request ends with the call's deadline, whatever its timeout.
+ * A plugin that uses none of this asks the gateway for no HTTP.
+ */
+export declare namespace http {
+  /** @throws {HttpError} when there is no response */
+  function request(request: Request): Response;
+  /** GET. @throws {HttpError} when there is no response */
+  function get(url: string, options?: Options): Response;
+  /** POST with a body, a text as UTF-8. @throws {HttpError} when there is no response */
+  function post(url: string, body: Uint8Array | string, options?: Options): Response;
+
+  interface Options {
+    /** Names and values; as pairs where a name comes more than once. */
+    headers?: Headers;
+    /**
+     * Seconds, fractions too, for the connection, for the first byte of the response, and between its
+     * parts; the manifest's `http_client.timeout` where it is left out.
+     */
+    timeout?: number | null;
+  }
+
+  interface Request extends Options {
+    /** `GET` where it is left out. */
+    method?: string;
+    /** Scheme, host, port, path and query. */
+    url: string;
+    /** A text is sent as UTF-8. */
+    body?: Uint8Array | string | null;
+  }
+
+  type Headers = Record<string, string> | Iterable<Property>;
+
+  /** What a server answered. Tests make their own. */
+  class Response {
+    constructor(status: number, body?: Uint8Array | string, headers?: Headers);
+    /** Such as 200. */
+    readonly status: number;
+    /** Names, in lower case, and values. */
+    readonly headers: Property[];
+    /** The gateway bounds it (`http_client.response`). */
+    readonly body: Uint8Array;
+    /** Whether the status is 200 to 299. */
+    readonly ok: boolean;
+    /** The value of the first header of this name, in whatever case, null where there is none. */
+    header(name: string): string | null;
+    /** The body as text. @throws {TypeError} when it is not UTF-8 */
+    text(): string;
+    /** The body read as JSON. @throws {TypeError | SyntaxError} when it is not JSON in UTF-8 */
+    json(): any;
+  }
+
+  /**
+   * Why there is no response; the gateway's log says more.
+   *
+   * `denied`: the manifest does not grant the request. `invalid`: it cannot be sent as it is.
+   * `timed-out`: no response in time. `unreachable`: no connection, or a certificate that is not to be
+   * trusted. `broken`: the response broke off, or is larger than the manifest allows.
+   */
+  type Code = "denied" | "invalid" | "timed-out" | "unreachable" | "broken";
+
+  class HttpError extends Error {
+    /** @param detail What the message says beyond the code. */
+    constructor(code: Code, detail?: string);
+    readonly code: Code;
+  }
+}

@@ -19,6 +19,7 @@ import type {
   MessageFields,
   Outcome,
   Tls,
+  http as requests,
   log,
 } from "./index.js";
 
@@ -27,6 +28,29 @@ export declare function settings(values: Record<string, unknown>): void;
 
 /** Removes every entry of the state. Entries do not expire: a unit test does not wait. */
 export declare function clearState(): void;
+
+/**
+ * From now on this answers the requests that the plugin makes; without it, or with null, each is
+ * `denied`. It may throw `new http.HttpError("timed-out")`.
+ *
+ * ```js
+ * service(({ url }) => new http.Response(url.endsWith("/known") ? 200 : 404));
+ * ```
+ */
+export declare function service(
+  answer: ((request: ServiceRequest) => requests.Response) | null,
+): void;
+
+/** A request as a service sees it. */
+export interface ServiceRequest {
+  method: string;
+  url: string;
+  headers: [name: string, value: string][];
+  /** Empty for none. */
+  body: Uint8Array;
+  /** Seconds. */
+  timeout: number | null;
+}
 
 /** The lines logged through `log` since the last call. `console` is Node's own in a test. */
 export declare function takeLog(): { level: log.Level; message: string; fields: Record<string, string> }[];

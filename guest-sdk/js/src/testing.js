@@ -3,6 +3,7 @@
 import { Message } from "./message.js";
 import { toBytes } from "./bytes.js";
 import { native } from "./host/native.js";
+import { native as web } from "./http/native.js";
 
 export function settings(values) {
   native.settings = new Map(
@@ -15,6 +16,10 @@ export function settings(values) {
 
 export function clearState() {
   native.state = new Map();
+}
+
+export function service(answer) {
+  web.answer = answer;
 }
 
 export function takeLog() {

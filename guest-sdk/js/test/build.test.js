@@ -1,26 +1,12 @@
 // The build tool, on small projects in a temporary folder.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 
 import { build } from "../src/build/build.js";
-import { sdk } from "../src/build/tools.js";
-
-const folder = mkdtempSync(join(tmpdir(), "portreeve-guest-"));
-after(() => rmSync(folder, { recursive: true }));
-
-function project(name, files) {
-  const root = join(folder, name);
-  mkdirSync(join(root, "src"), { recursive: true });
-  mkdirSync(join(root, "node_modules"));
-  symlinkSync(sdk, join(root, "node_modules", "portreeve-guest"));
-  writeFileSync(join(root, "package.json"), JSON.stringify({ name, type: "module" }));
-  for (const [path, text] of Object.entries(files)) writeFileSync(join(root, path), text);
-  return root;
-}
+import { project } from "./project.js";
 
 const fails = (root, message) => assert.rejects(build(root, { small: true }), { message });
 

@@ -6,6 +6,7 @@ import { join, relative } from "node:path";
 
 import { bundle, exportsOf } from "./bundle.js";
 import { BuildError } from "./error.js";
+import { nameImports } from "./imports.js";
 import { tool, toolVersions } from "./tools.js";
 import { writeWorld } from "./world.js";
 
@@ -19,12 +20,12 @@ export async function build(project, { small }) {
   const { name, source } = readPackage(project);
   const esbuild = await tool("esbuild");
   const roles = rolesOf(await exportsOf(esbuild, project, source), source);
-  const code = await bundle(esbuild, project, source, roles);
+  const { code, http } = await bundle(esbuild, project, source, roles);
 
   const output = join(project, "build", `${name}.wasm`);
   mkdirSync(join(project, "build"), { recursive: true });
   copyManifest(project, name);
-  const { witPath, world, witText } = writeWorld(project, roles);
+  const { witPath, world, witText } = writeWorld(project, roles, http);
   const stampPath = join(project, "build", `.${name}.stamp`);
   const stamp = createHash("sha256")
     .update([code, witText, world, small, toolVersions()].join("\0"))
@@ -104,7 +105,7 @@ async function componentized({ witPath, world, code, bundlePath, source, small }
         `The lines are those of ${bundlePath}.`,
     );
   });
-  return component;
+  return nameImports(component);
 }
 
 const RUNTIME_WORDS =

@@ -3,7 +3,7 @@
 import { BuildError } from "./error.js";
 
 const HINT =
-  "a plugin has no modules of Node.js and no network: use a package that is plain JavaScript " +
+  "a plugin has no modules of Node.js and no sockets: use a package that is plain JavaScript " +
   "(one for browsers), or `npm install` it if it is only missing";
 
 const options = (project) => ({
@@ -17,7 +17,7 @@ const options = (project) => ({
   mainFields: ["module", "browser", "main"],
   conditions: ["portreeve", "browser", "module", "import"],
   define: { "process.env.NODE_ENV": '"production"' },
-  external: ["portreeve:*", "wasi:*"],
+  external: ["portreeve:*", "wasi:*", "wasj:*"],
   charset: "utf8",
   logLevel: "silent",
 });
@@ -33,7 +33,11 @@ export async function exportsOf(esbuild, project, source) {
   return Object.values(metafile.outputs)[0].exports;
 }
 
-/** The component's code: the SDK's globals first, then the source, then the contract's exports. */
+/**
+ * The component's code: the SDK's globals first, then the source, then the contract's exports; and
+ * whether it makes requests over HTTP, which is known by what is left of the SDK once all that is not
+ * used is dropped.
+ */
 export async function bundle(esbuild, project, source, roles) {
   const lines = [
     'import { exportParser, exportVerifier } from "portreeve-guest/component";',
@@ -41,12 +45,14 @@ export async function bundle(esbuild, project, source, roles) {
   ];
   if (roles.includes("verifier")) lines.push("export const onConnect = exportVerifier(plugin.verify);");
   if (roles.includes("parser")) lines.push("export const onPublish = exportParser(plugin.parse);");
-  const { outputFiles } = await run(esbuild, {
+  const { outputFiles, metafile } = await run(esbuild, {
     ...options(project),
     stdin: { contents: lines.join("\n"), resolveDir: project, sourcefile: "component.js" },
     outfile: "bundle.js",
+    metafile: true,
   });
-  return outputFiles[0].text;
+  const imported = Object.values(metafile.outputs)[0].imports;
+  return { code: outputFiles[0].text, http: imported.some(({ path }) => path.startsWith("wasj:http/")) };
 }
 
 async function run(esbuild, options) {
