@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
 from portreeve_guest.error import Error
+
+if TYPE_CHECKING:
+    from portreeve_guest.http import Request, Response
 
 _KEY_BYTES_MAX = 256
 _VALUE_BYTES_MAX = 64 * 1024
@@ -27,6 +30,21 @@ class log:
     @staticmethod
     def enabled(level: object) -> bool:
         return True
+
+
+class http:
+    """What a test gave."""
+
+    service: Optional[Callable[[Request], Response]] = None
+
+    @classmethod
+    def send(cls, request: Request) -> Response:
+        from portreeve_guest.http import Code, HttpError
+
+        if cls.service is None:
+            # As in a gateway whose manifest grants nothing.
+            raise HttpError(Code.DENIED)
+        return cls.service(request)
 
 
 class settings:

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from portreeve_guest import native
+from portreeve_guest import http as _http
 from portreeve_guest.connect import Connect, Connection, Protocol, Tls
 from portreeve_guest.message import Answer, Context, Device, Direction, Message, Replace
 
@@ -23,6 +24,16 @@ def settings(values: Mapping[str, str]) -> None:
 def clear_state() -> None:
     """Removes every entry of the state."""
     native.state.entries = {}
+
+
+def service(answer: Optional[Callable[[_http.Request], _http.Response]]) -> None:
+    """From now on this answers the requests that the plugin makes::
+
+        testing.service(lambda request: http.Response(200, b"{}"))
+
+    Without it, or with `None`, each is denied. It may raise an `http.HttpError`.
+    """
+    native.http.service = staticmethod(answer) if answer else None
 
 
 def log_lines() -> List[str]:

@@ -23,6 +23,8 @@ from portreeve_guest.build import failure, no_sockets
 COMPILER = "componentize-py==0.25.1"
 SDK = Path(__file__).resolve().parents[2]
 MAIN_MODULE = "portreeve_main"
+_HTTP_MODULE = "portreeve_guest.http"
+_WASI_HTTP = "wasi:http/{}@0.2.2"
 _NOT_COPIED = shutil.ignore_patterns("__pycache__")
 
 
@@ -48,6 +50,7 @@ def main(make: str, arguments: Optional[List[str]] = None) -> None:
 def _build(project: Path, output: Path, module: str) -> None:
     source = project / "src" / f"{module}.py"
     kinds = _kinds(source)
+    asks = _asks(source.parent)
     wit = _wit()
     stamp = output.with_name(f".{output.stem}.stamp")
     inputs = _digest(project, wit, module)
@@ -56,7 +59,7 @@ def _build(project: Path, output: Path, module: str) -> None:
     else:
         venv = _venv(project)
         print(f"building {_shown(output)} from {_shown(source)}")
-        component = _component(project, venv, wit, module, kinds)
+        component = _component(project, venv, wit, module, kinds, asks)
         output.parent.mkdir(parents=True, exist_ok=True)
         # Renamed into place, so that a gateway that watches the folder sees whole files only.
         whole = output.with_name(f".{output.name}")
@@ -90,6 +93,31 @@ def _kinds(source: Path) -> Set[str]:
             "put one of them before the function that the gateway is to call"
         )
     return kinds
+
+
+def _asks(folder: Path) -> bool:
+    """Whether a module of the folder imports `portreeve_guest.http`.
+
+    All that a world names is imported by the component, used or not, and the gateway refuses a
+    component that imports HTTP unless its manifest grants some.
+    """
+    for source in folder.rglob("*.py"):
+        try:
+            tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
+        except SyntaxError:
+            # Not every file need be imported; where it is, the compiler complains.
+            continue
+        if any(_imports_http(node) for node in ast.walk(tree)):
+            return True
+    return False
+
+
+def _imports_http(node: ast.AST) -> bool:
+    if isinstance(node, ast.Import):
+        return any(name.name == _HTTP_MODULE for name in node.names)
+    if isinstance(node, ast.ImportFrom) and node.module == "portreeve_guest":
+        return any(name.name == "http" for name in node.names)
+    return isinstance(node, ast.ImportFrom) and node.module == _HTTP_MODULE
 
 
 def _wit() -> Path:
@@ -131,15 +159,22 @@ def _venv(project: Path) -> Path:
     return venv
 
 
-def _component(project: Path, venv: Path, wit: Path, module: str, kinds: Set[str]) -> bytes:
+def _component(
+    project: Path, venv: Path, wit: Path, module: str, kinds: Set[str], asks: bool
+) -> bytes:
     world = "plugin" if len(kinds) == 2 else next(iter(kinds))
     with tempfile.TemporaryDirectory() as folder:
         main = Path(folder) / f"{MAIN_MODULE}.py"
         main.write_text(_main_module(module, kinds))
         component = Path(folder) / "component.wasm"
+        if asks:
+            wit = _with_http(wit, Path(folder) / "wit", world)
         command = [str(_script(venv, "componentize-py")), "-q", "-d", str(wit), "-w", world]
         # Otherwise its name depends on what else a world imports.
         command += ["--import-interface-name", "portreeve:plugin/types@0.1.0=types"]
+        if asks:
+            name = _WASI_HTTP.format("types")
+            command += ["--import-interface-name", f"{name}=http_types"]
         command += ["componentize", MAIN_MODULE, "-o", str(component), "-p", folder]
         # Copies, because Python writes its __pycache__ beside what it imports.
         for original, copy in ((project / "src", "src"), (SDK / "portreeve_guest", "sdk/portreeve_guest")):
@@ -150,6 +185,22 @@ def _component(project: Path, venv: Path, wit: Path, module: str, kinds: Set[str
             return no_sockets.remove(component.read_bytes())
         except no_sockets.Unknown as error:
             raise failure.Failure(f"{COMPILER} made a component that this SDK does not know: {error}")
+
+
+def _with_http(wit: Path, folder: Path, world: str) -> Path:
+    """A folder with the contract's world, and HTTP in it."""
+    contract = folder / "deps" / "contract"
+    contract.mkdir(parents=True)
+    for file in wit.glob("*.wit"):
+        shutil.copy(file, contract)
+    for file in (wit / "deps").glob("*.wit"):
+        shutil.copy(file, folder / "deps")
+    (folder / "world.wit").write_text(
+        f"package portreeve:guest-python;\nworld {world} {{\n"
+        f"  include portreeve:plugin/{world}@0.1.0;\n"
+        f"  import {_WASI_HTTP.format('outgoing-handler')};\n}}\n"
+    )
+    return folder
 
 
 def _main_module(module: str, kinds: Set[str]) -> str:
@@ -166,7 +217,7 @@ def _main_module(module: str, kinds: Set[str]) -> str:
 
 def _digest(project: Path, wit: Path, module: str) -> str:
     """A digest of everything that goes into the component."""
-    files = [project / "requirements.txt", *wit.glob("*.wit")]
+    files = [project / "requirements.txt", *wit.rglob("*.wit")]
     for folder in (project / "src", SDK / "portreeve_guest"):
         files += (file for file in folder.rglob("*") if "__pycache__" not in file.parts)
     digest = hashlib.sha256(f"{COMPILER} {module}".encode())

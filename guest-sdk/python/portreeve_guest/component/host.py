@@ -16,7 +16,7 @@ from portreeve_guest.error import Error
 running = False
 
 
-def _require_running(what: str) -> None:
+def require_running(what: str) -> None:
     if not running:
         raise Error(
             f"{what} cannot be used while the module is imported, which happens when the component "
@@ -27,40 +27,40 @@ def _require_running(what: str) -> None:
 class log:
     @staticmethod
     def log(level: object, message: str, fields: List[Tuple[str, str]]) -> None:
-        _require_running("the log")
+        require_running("the log")
         check.text("the log line", message)
         check.properties("a field of the log line", fields)
         wit_log.log(level, message, fields)
 
     @staticmethod
     def enabled(level: object) -> bool:
-        _require_running("the log")
+        require_running("the log")
         return wit_log.enabled(level)
 
 
 class settings:
     @staticmethod
     def get(key: str) -> Optional[str]:
-        _require_running("settings")
+        require_running("settings")
         check.text("the key", key)
         return wit_settings.get(key)
 
     @staticmethod
     def all() -> List[Tuple[str, str]]:
-        _require_running("settings")
+        require_running("settings")
         return wit_settings.all()
 
 
 class state:
     @staticmethod
     def get(key: str) -> Optional[bytes]:
-        _require_running("state")
+        require_running("state")
         check.text("the key", key)
         return wit_state.get(key)
 
     @staticmethod
     def set(key: str, value: bytes, ttl: Optional[int]) -> None:
-        _require_running("state")
+        require_running("state")
         check.text("the key", key)
         check.optional(check.u32, "ttl", ttl)
         try:
@@ -70,13 +70,13 @@ class state:
 
     @staticmethod
     def remove(key: str) -> None:
-        _require_running("state")
+        require_running("state")
         check.text("the key", key)
         wit_state.remove(key)
 
     @staticmethod
     def increment(key: str, by: int, ttl: Optional[int]) -> int:
-        _require_running("state")
+        require_running("state")
         check.text("the key", key)
         check.integer("by", by, -(2**63), 2**63 - 1)
         check.optional(check.u32, "ttl", ttl)
