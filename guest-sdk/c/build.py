@@ -52,7 +52,7 @@ def build(project: Path, name: str) -> None:
         return
     tools.install_zig()
     core = work / "core.wasm"
-    sdk = [tools.SDK / "src" / "portreeve.c", tools.SDK / "src" / "host.c"]
+    sdk = sdk_sources("portreeve.c", "http.c", "host.c", "host_http.c")
     link([*sources, *sdk], core, project, WASM, LINK)
     tools.componentize(core, output)
     stamp.write_text(digest)
@@ -64,7 +64,7 @@ def test(project: Path) -> None:
     tests, sources = found(project / "tests"), found(project / "src")
     if not tests:
         raise tools.BuildError(f"{project / 'tests'} holds no {' or '.join(SOURCES)}")
-    sdk = [tools.SDK / "src" / "portreeve.c", tools.SDK / "src" / "host_testing.c"]
+    sdk = sdk_sources("portreeve.c", "http.c", "host_testing.c")
     for path in tests:
         program = work_folder(project) / path.stem
         link([path, *sources, *sdk], program, project, NATIVE, [])
@@ -86,6 +86,11 @@ def link(sources: list[Path], output: Path, project: Path, flags: list[str], lin
         tools.zig(compiler, *dialect, *WARNINGS, *flags, *include, "-c", source, "-o", compiled[-1])
     linker = "cc" if all(source.suffix == ".c" for source in sources) else "c++"
     tools.zig(linker, *flags, *linking, *compiled, "-o", output)
+
+
+def sdk_sources(*names: str) -> list[Path]:
+    """What a plugin does not use of them is left out when they are linked, imports too."""
+    return [tools.SDK / "src" / name for name in names]
 
 
 def found(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@
 #define PORTREEVE_TESTING_H
 
 #include "portreeve.h"
+#include "portreeve_http.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,12 @@ pr_outcome pr_call_parser(const pr_context *context, const pr_message *message);
 /* Adds or replaces a setting. */
 void pr_test_setting(const char *key, const char *value);
 
-/* Removes settings, state and log, and frees the memory of the calls so far. */
+/* Answers the requests that the plugin makes; without it, or with NULL, each is denied. It fills the
+ * response, or returns `pr_http_fail(response, PR_HTTP_TIMED_OUT, pr_text(""))` or the like. */
+typedef pr_error pr_service(const pr_http_request *request, pr_http_response *response);
+void pr_test_service(pr_service *service);
+
+/* Removes settings, state, log and service, and frees the memory of the calls so far. */
 void pr_test_reset(void);
 
 /* A CONNECT of this client identifier over a plain MQTT 5 connection, to be completed. */

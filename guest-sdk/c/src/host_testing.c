@@ -9,6 +9,7 @@ struct entry {
 };
 
 static struct entry *settings, *state;
+static pr_service *service;
 static size_t logged;
 static char last_log[1024];
 
@@ -65,9 +66,21 @@ void pr_test_setting(const char *key, const char *value) {
 void pr_test_reset(void) {
     while (settings != NULL) drop(&settings, settings->key);
     while (state != NULL) drop(&state, state->key);
+    service = NULL;
     logged = 0;
     last_log[0] = '\0';
     pr_end_call();
+}
+
+void pr_test_service(pr_service *answers) {
+    service = answers;
+}
+
+pr_error pr_http_send(const pr_http_request *request, pr_http_response *response) {
+    /* As in a gateway whose manifest grants nothing. */
+    if (service == NULL) return pr_http_fail(response, PR_HTTP_DENIED, pr_text(""));
+    *response = (pr_http_response){.result = PR_HTTP_ANSWERED};
+    return service(request, response);
 }
 
 pr_opt_str pr_settings_get(pr_str key) {

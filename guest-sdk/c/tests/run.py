@@ -29,17 +29,24 @@ def main() -> None:
     tools.zig("cc", C, *STRICT, *INCLUDE, *counted, "-c", SDK / "src/portreeve.c", "-o", WORK / "counted.o")
     tools.zig("cc", C, *STRICT, *INCLUDE, "-c", SDK / "src/portreeve.c", "-o", WORK / "portreeve.o")
     tools.zig("cc", C, *STRICT, *INCLUDE, "-c", SDK / "src/host_testing.c", "-o", WORK / "host.o")
+    tools.zig("cc", C, *STRICT, *INCLUDE, "-c", SDK / "src/http.c", "-o", WORK / "http.o")
     program("cc", C, TESTS / "sdk_test.c", WORK / "counted.o")
     program("c++", CPP, TESTS / "cpp_test.cpp", WORK / "portreeve.o")
-    build = [sys.executable, SDK / "build.py", "build", "probe"]
-    subprocess.run(build, cwd=TESTS / "probe", check=True)
+    probe, asks = component("probe"), component("asks")
     if os.environ.get("PORTREEVE"):
-        cases.ask(TESTS / "probe" / "build" / "probe.wasm", TESTS / "probe" / "cases.json")
+        cases.ask(probe, TESTS / "probe" / "cases.json")
+        subprocess.run([sys.executable, SDK.parent / "tests" / "asking.py", asks, probe], check=True)
+
+
+def component(name: str) -> Path:
+    build = [sys.executable, SDK / "build.py", "build", name]
+    subprocess.run(build, cwd=TESTS / name, check=True)
+    return TESTS / name / "build" / f"{name}.wasm"
 
 
 def program(compiler: str, dialect: str, source: Path, sdk: Path) -> None:
     output = WORK / source.stem
-    tools.zig(compiler, dialect, *STRICT, *INCLUDE, source, sdk, WORK / "host.o", "-o", output)
+    tools.zig(compiler, dialect, *STRICT, *INCLUDE, source, sdk, WORK / "host.o", WORK / "http.o", "-o", output)
     subprocess.run([output], check=True, stderr=subprocess.PIPE)
     print(f"{source.name}: ok")
 

@@ -197,6 +197,39 @@ static void json_members_are_found(void) {
     PR_CHECK(!pr_json_uint(pr_text("9"), 3, &number) && pr_json_uint(pr_text("3"), 3, &number));
 }
 
+static pr_http_request asked;
+
+static pr_error serve(const pr_http_request *request, pr_http_response *response) {
+    static const pr_property headers[] = {{{"x-served", 8}, {"yes", 3}}};
+    asked = *request;
+    if (pr_equal(request->url, pr_text("https://late.example/"))) {
+        return pr_http_fail(response, PR_HTTP_TIMED_OUT, pr_text(""));
+    }
+    response->status = 202;
+    response->headers = (pr_properties){headers, 1};
+    response->body = pr_bytes_of(pr_text("taken"));
+    return pr_text("");
+}
+
+static void requests_reach_the_service(void) {
+    pr_http_response response;
+    pr_error error = pr_http_get(pr_text("https://a.example/"), &response);
+    PR_CHECK(pr_test_is(error, "the manifest does not grant this request"));
+    PR_CHECK(response.result == PR_HTTP_DENIED && response.status == 0);
+    pr_test_service(serve);
+    error = pr_http_post(pr_text("https://a.example/"), pr_text("text/plain"),
+                         pr_bytes_of(pr_text("x")), &response);
+    PR_CHECK(error.len == 0 && response.result == PR_HTTP_ANSWERED && response.status == 202);
+    PR_CHECK(pr_test_is(asked.method, "POST") && asked.body.len == 1);
+    PR_CHECK(pr_test_is(pr_text_of(response.body), "taken"));
+    PR_CHECK(pr_test_is(pr_http_header(&response, pr_text("X-Served")).value, "yes"));
+    PR_CHECK(!pr_http_header(&response, pr_text("x-serve")).some);
+    error = pr_http_get(pr_text("https://late.example/"), &response);
+    PR_CHECK(pr_test_is(error, "no response in time") && response.result == PR_HTTP_TIMED_OUT);
+    error = pr_http_fail(&response, PR_HTTP_BROKEN, pr_text("why"));
+    PR_CHECK(pr_test_is(error, "the response cannot be read: why"));
+}
+
 int main(void) {
     void (*const tests[])(void) = {
         a_call_leaves_no_memory_behind,
@@ -211,6 +244,7 @@ int main(void) {
         the_state_keeps_entries_and_counts,
         the_log_is_kept,
         json_members_are_found,
+        requests_reach_the_service,
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         pr_test_reset();

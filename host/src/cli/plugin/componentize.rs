@@ -8,9 +8,16 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::{Resolve, SourceMap};
+use wit_parser::{PackageId, Resolve, SourceMap};
 
 use crate::cli::output;
+
+/// What the contract's worlds do not have and a module may import: HTTP, and what HTTP stands on. Each
+/// is a package of its own, and follows those that it uses.
+const WASI: &[(&str, &str)] = &[
+    ("deps/io.wit", include_str!("../../../../wit/deps/io.wit")),
+    ("deps/http.wit", include_str!("../../../../wit/deps/http.wit")),
+];
 
 /// The contract.
 const WIT: &[(&str, &str)] = &[
@@ -58,13 +65,12 @@ impl Componentize {
 fn componentize(core: &[u8]) -> Result<Vec<u8>, String> {
     let text = |error: anyhow::Error| format!("{error:#}");
     let world = world_of(core)?;
-    let mut sources = SourceMap::new();
-    for (name, text) in WIT {
-        sources.push_str(name, *text);
-    }
-    let group = sources.parse().map_err(|(sources, error)| error.render(&sources))?;
     let mut resolve = Resolve::default();
-    let package = resolve.push_group(group).map_err(|error| error.to_string())?;
+    for source in WASI {
+        push(&mut resolve, std::slice::from_ref(source))?;
+    }
+    push(&mut resolve, WIT)?;
+    let package = push(&mut resolve, &[("componentize.wit", &with_http(world))])?;
     let world = resolve.select_world(&[package], Some(world)).map_err(|error| error.to_string())?;
     let mut module = core.to_vec();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(text)?;
@@ -76,6 +82,25 @@ fn componentize(core: &[u8]) -> Result<Vec<u8>, String> {
         .map_err(text)?
         .encode()
         .map_err(text)
+}
+
+/// The contract's world with HTTP. The encoder leaves out what the module does not import, so that a
+/// component that makes no requests does not ask for them.
+fn with_http(world: &str) -> String {
+    format!(
+        "package portreeve:componentize;\nworld {world} {{\n  \
+         include portreeve:plugin/{world}@0.1.0;\n  \
+         import wasi:http/outgoing-handler@0.2.2;\n}}\n"
+    )
+}
+
+fn push(resolve: &mut Resolve, files: &[(&str, &str)]) -> Result<PackageId, String> {
+    let mut sources = SourceMap::new();
+    for (name, text) in files {
+        sources.push_str(name, *text);
+    }
+    let group = sources.parse().map_err(|(sources, error)| error.render(&sources))?;
+    resolve.push_group(group).map_err(|error| error.to_string())
 }
 
 /// The world is known by what the module exports.
