@@ -26,6 +26,9 @@ const host = if (builtin.cpu.arch.isWasm()) @import("host.zig") else @import("te
 /// Native unit tests: settings, state and log in memory, in the gateway's place.
 pub const testing = if (builtin.cpu.arch.isWasm()) struct {} else @import("testing.zig");
 
+/// Requests over HTTP, to what the manifest grants.
+pub const http = @import("http.zig");
+
 /// Not for plugins: what the root of a component needs.
 pub const internal = struct {
     pub const abi = @import("abi.zig");

@@ -19,6 +19,9 @@ pub var clock: u64 = 1_700_000_000_000;
 pub var logged: usize = 0;
 pub var last_log: []const u8 = "";
 
+/// Answers the requests that the plugin makes; without it each is denied.
+pub var service: ?*const fn (portreeve.http.Request) portreeve.http.Error!portreeve.http.Response = null;
+
 var memory: std.heap.ArenaAllocator = .init(std.heap.page_allocator);
 var settings: std.StringArrayHashMapUnmanaged([]const u8) = .empty;
 var entries: std.StringArrayHashMapUnmanaged([]const u8) = .empty;
@@ -29,10 +32,11 @@ pub fn allocator() std.mem.Allocator {
     return memory.allocator();
 }
 
-/// Removes settings, state and log, and frees the memory of the calls so far.
+/// Removes settings, state, log and service, and frees the memory of the calls so far.
 pub fn reset() void {
     settings = .empty;
     entries = .empty;
+    service = null;
     logged = 0;
     last_log = "";
     _ = memory.reset(.free_all);
@@ -81,6 +85,12 @@ fn put(map: *std.StringArrayHashMapUnmanaged([]const u8), key: []const u8, value
 
 /// The gateway's functions. Entries of the state do not expire: a unit test does not wait.
 pub const host = struct {
+    pub fn httpSend(request: portreeve.http.Request) portreeve.http.Error!portreeve.http.Response {
+        // As in a gateway whose manifest grants nothing.
+        const answer = service orelse return error.HttpDenied;
+        return answer(request);
+    }
+
     pub fn settingsGet(key: []const u8) ?[]const u8 {
         return settings.get(key);
     }

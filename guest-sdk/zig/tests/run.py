@@ -21,10 +21,17 @@ def main() -> None:
     tools.install_zig()
     library = TESTS.parent / "src" / "portreeve.zig"
     tools.zig("test", "--dep", "portreeve", f"-Mroot={TESTS / 'sdk_test.zig'}", f"-Mportreeve={library}")
-    build = [sys.executable, TESTS.parent / "build.py", "build", "probe"]
-    subprocess.run(build, cwd=TESTS / "probe", check=True)
+    probe, asks = component("probe"), component("asks")
     if os.environ.get("PORTREEVE"):
-        cases.ask(TESTS / "probe" / "build" / "probe.wasm", TESTS / "probe" / "cases.json")
+        cases.ask(probe, TESTS / "probe" / "cases.json")
+        asking = TESTS.parent.parent / "tests" / "asking.py"
+        subprocess.run([sys.executable, asking, asks, probe], check=True)
+
+
+def component(name: str) -> Path:
+    build = [sys.executable, TESTS.parent / "build.py", "build", name]
+    subprocess.run(build, cwd=TESTS / name, check=True)
+    return TESTS / name / "build" / f"{name}.wasm"
 
 
 main()

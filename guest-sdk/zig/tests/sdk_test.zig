@@ -91,3 +91,19 @@ test "the text of an error is cut at a character" {
     try expectEqual(1023, portreeve.textOf(error.Failed).len);
     try expectEqualStrings("OutOfMemory", portreeve.textOf(error.OutOfMemory));
 }
+
+fn serve(request: portreeve.http.Request) portreeve.http.Error!portreeve.http.Response {
+    if (!std.mem.eql(u8, request.method, "POST")) return error.HttpTimedOut;
+    return .{ .status = 202, .headers = request.headers, .body = request.body };
+}
+
+test "requests reach the service" {
+    portreeve.testing.reset();
+    try expectEqual(error.HttpDenied, portreeve.http.get("https://a.example/"));
+    portreeve.testing.service = serve;
+    try expectEqual(error.HttpTimedOut, portreeve.http.get("https://a.example/"));
+    const response = try portreeve.http.post("https://a.example/", "text/plain", "x");
+    try expectEqual(202, response.status);
+    try expectEqualStrings("text/plain", response.header("Content-Type").?);
+    try expectEqualStrings("x", response.body);
+}
