@@ -21,6 +21,7 @@ mod reader;
 pub use manifest::PluginManifest;
 pub use reader::Problem;
 use reader::Section;
+pub(crate) use reader::read_plain;
 
 /// Everything that an operator can say.
 #[derive(Debug, Clone)]

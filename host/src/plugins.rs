@@ -10,7 +10,7 @@ use portreeve_plugin::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::config::{ConfigError, PluginManifest};
+use crate::config::{ConfigError, PluginManifest, read_plain};
 use crate::signature::{SignatureError, TrustedKeys, signature_path};
 
 pub(crate) mod archive;
@@ -196,7 +196,7 @@ pub fn read_source(path: &Path) -> Result<Source, WhyNot> {
 
 /// The signature beside a component, if there is one.
 pub(crate) fn read_signature(component: &Path) -> std::io::Result<Option<String>> {
-    match std::fs::read_to_string(signature_path(component)) {
+    match read_plain(&signature_path(component)) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

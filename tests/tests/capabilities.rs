@@ -264,6 +264,25 @@ fn the_deadline_of_a_call_ends_its_requests() {
 }
 
 #[test]
+fn a_response_that_nobody_reads_ends_with_its_time() {
+    let web = Web::start();
+    let manifest = format!(
+        "http = [{:?}]\n[instances]\ninstances = 1\n[limits]\ndeadline = \"5s\"\n\
+         [http_client]\nconcurrent = 1\ntimeout = \"1s\"\n",
+        web.url("/")
+    );
+    let gateway = Gateway::start(&manifest);
+    for _ in 0..3 {
+        assert_eq!(gateway.ask(&format!("1 LEAVE {}", web.url("/drip"))), "200 left");
+        // It waits for the one place for requests, within its own time.
+        let asked = format!("1 GET {}", web.url("/ok"));
+        let is_free = (0..3).any(|_| gateway.ask(&asked) == "200 2 ok");
+        assert!(is_free, "the place is free again");
+    }
+    assert_eq!(gateway.show()["live"]["instance_starts"], 1, "in one instance");
+}
+
+#[test]
 fn thousands_of_requests_in_one_call_are_bounded_and_delay_nobody() {
     let web = Web::start();
     let gateway =

@@ -58,11 +58,8 @@ impl Setup {
     /// Puts a version of the plugin in place, signed with this key.
     fn put_signed(&self, number: u32, key: &str) {
         self.sign(number, key);
-        std::fs::copy(
-            self.path("versioned.wasm.minisig"),
-            self.path("plugins/versioned.wasm.minisig"),
-        )
-        .unwrap();
+        let signature = std::fs::read(self.path("versioned.wasm.minisig")).unwrap();
+        put(&self.path("plugins"), "versioned.wasm.minisig", signature);
         put(&self.path("plugins"), "versioned.toml", manifest(&number.to_string(), ""));
         put(&self.path("plugins"), "versioned.wasm", variant("versioned", number));
     }
@@ -73,8 +70,12 @@ impl Setup {
     }
 
     fn configure(&self, keys: &str) {
+        self.configure_with(&format!("signature_keys = {keys}"));
+    }
+
+    fn configure_with(&self, plugins: &str) {
         let text = format!(
-            "[plugins]\ndirectory = \"plugins\"\nsignature_keys = {keys}\n[data]\ndirectory = \"data\"\n\
+            "[plugins]\ndirectory = \"plugins\"\n{plugins}\n[data]\ndirectory = \"data\"\n\
              [[gateway]]\nname = \"test\"\nverification = \"open\"\n[[gateway.listener]]\naddress = \"{}\"\n\
              [[gateway.binding]]\nplugin = \"versioned\"\ntopic = \"a/in\"\nmay_publish = [\"a/out\"]\n",
             self.address
@@ -102,7 +103,7 @@ fn answer(client: &mut Client) -> String {
 fn wait_for(client: &mut Client, wanted: &str) {
     let begin = Instant::now();
     while answer(client) != wanted {
-        assert!(begin.elapsed() < Duration::from_secs(5), "not in time: {wanted}");
+        assert!(begin.elapsed() < Duration::from_secs(30), "not in time: {wanted}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -156,6 +157,30 @@ fn nothing_runs_that_is_not_signed_and_keys_rotate() {
     drop(gateway);
     let _gateway = setup.start().unwrap();
     assert_eq!(answer(&mut setup.client()), "5:x");
+}
+
+#[test]
+fn what_was_read_before_the_keys_changed_is_verified_with_the_new_ones() {
+    let setup = Setup::new();
+    setup.keygen("key");
+    setup.configure_with("watch = \"off\"");
+    setup.put_signed(1, "key");
+    let gateway = setup.start().unwrap();
+    let mut client = setup.client();
+    assert_eq!(answer(&mut client), "1:x");
+    // Not signed, and from now on that counts.
+    put(&setup.path("plugins"), "versioned.toml", manifest("2", ""));
+    put(&setup.path("plugins"), "versioned.wasm", variant("versioned", 2));
+    setup.configure_with("watch = \"off\"\nsignature_keys = [\"key.pub\"]");
+    let data = setup.path("data");
+    for _ in 0..3 {
+        let (_, said) = setup.command(&["reload", "--data", data.to_str().unwrap()]);
+        assert!(said.contains("refused: versioned") || said.contains("serve"), "{said}");
+        assert_eq!(answer(&mut client), "1:x", "{said}");
+    }
+    let history = setup.said(&["history", "versioned", "--data", data.to_str().unwrap()]);
+    assert!(history.contains("its signature does not fit"), "{history}");
+    drop(gateway);
 }
 
 #[test]

@@ -179,10 +179,15 @@ pub(crate) fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// Whether a path has slashes that only the server sees, by which it could leave its prefix.
+/// Whether a server could see another path in this one, by which it leaves its prefix: slashes and dots
+/// that are encoded, also twice, and parameters of a segment, which some servers cut off.
 fn hides_segments(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
-    path.contains("%2f") || path.contains("%5c")
+    if ["%2f", "%5c", "%25", "%00", "\\"].iter().any(|hidden| path.contains(hidden)) {
+        return true;
+    }
+    let path = path.replace("%2e", ".").replace("%3b", ";");
+    path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
 /// Whether an address belongs to the public internet, by the registries of special-purpose
@@ -201,6 +206,8 @@ fn is_public(address: IpAddr) -> bool {
                 // Shared address space (RFC 6598), protocol assignments, benchmarks, reserved.
                 || (a == 100 && (64..128).contains(&b))
                 || (a == 192 && b == 0 && c == 0)
+                // Relays of 6to4 (RFC 7526).
+                || (a == 192 && b == 88 && c == 99)
                 || (a == 198 && (18..20).contains(&b))
                 || a >= 240)
         }
@@ -260,6 +267,10 @@ mod tests {
             "https://auth.example.com/verify/%2e%2e/admin",
             "https://auth.example.com/verify/..%2fadmin",
             "https://auth.example.com/verify/..%5Cadmin",
+            "https://auth.example.com/verify/..;/admin",
+            "https://auth.example.com/verify/%2e%2e;a=b/admin",
+            "https://auth.example.com/verify/..%3Bx/admin",
+            "https://auth.example.com/verify/%252e%252e/admin",
             "https://auth.example.com./verify",
             "https://auth.example.com.evil.test/verify",
             "https://evil.test/verify",
@@ -297,6 +308,7 @@ mod tests {
             "172.16.0.1",
             "192.0.0.1",
             "192.0.2.1",
+            "192.88.99.1",
             "192.168.1.1",
             "198.18.0.1",
             "224.0.0.1",

@@ -4,7 +4,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::Read;
 use std::ops::{Range, RangeInclusive};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -103,8 +105,11 @@ pub(super) fn read<T>(
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads a text that has an end. A pipe or a device would keep everything waiting, or has none.
-pub(super) fn read_plain(path: &Path) -> std::io::Result<String> {
-    let metadata = std::fs::metadata(path)?;
+pub(crate) fn read_plain(path: &Path) -> std::io::Result<String> {
+    // Opened once, so that what is looked at is what is read; a pipe is opened without waiting.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::File::options().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(std::io::Error::other(
             "it is no plain file; put the text itself there, or a link",
@@ -116,7 +121,10 @@ pub(super) fn read_plain(path: &Path) -> std::io::Result<String> {
             "{bytes} bytes are more than the {TEXT_BYTES_MAX} that a manifest or setting may have"
         )));
     }
-    std::fs::read_to_string(path)
+    let mut text = String::new();
+    // It may grow meanwhile.
+    file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A table whose keys are taken out one by one; what is left at the end is unknown.

@@ -239,7 +239,9 @@ impl Archive {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let (digest, end) = name.split_once('.').unwrap_or((&name, ""));
             let is_version = ["wasm", "toml", "wasm.minisig"].contains(&end);
-            if is_version && !keep.contains(&digest) {
+            // A write that was cut off.
+            let is_partial = end == "partial" || end.ends_with(".partial");
+            if is_partial || is_version && !keep.contains(&digest) {
                 // Removed the next time otherwise.
                 let _is_gone = fs::remove_file(&path);
             }

@@ -34,8 +34,8 @@ impl Differences {
             "live_version": difference.live_digest,
             "candidate_version": difference.candidate_digest,
             "input": plugin_json::asked(asked),
-            "live": plugin_json::answered(live.clone()),
-            "candidate": plugin_json::answered(candidate.clone()),
+            "live": plugin_json::answered_masked(live.clone()),
+            "candidate": plugin_json::answered_masked(candidate.clone()),
         });
         let folder = folder_of(directory, plugin);
         if let Err(error) = append(&folder, &line.to_string(), FILE_BYTES_MAX) {

@@ -84,6 +84,8 @@ pub(crate) struct PluginSet {
     cache: Option<CodeCache>,
     /// Those whose components are accepted.
     keys: TrustedKeys,
+    /// Why other keys refuse a version, by plugin and digest: of one round of changes.
+    checked: Mutex<BTreeMap<(String, String), Option<String>>>,
     observer: Observer,
     directory: Option<PathBuf>,
     archive: Arc<Archive>,
@@ -137,6 +139,7 @@ impl PluginSet {
             engine,
             cache,
             keys,
+            checked: Mutex::default(),
             observer,
             directory,
             archive,
@@ -230,6 +233,8 @@ impl PluginSet {
         let plugin = serving.or_else(|| base.as_ref().map(|base| Arc::clone(&base.plugin)));
         let candidate = plugin.as_ref().and_then(|plugin| plugin.rollout());
         if candidate.as_ref().is_some_and(|status| status.candidate.digest() == digest) {
+            // It may have been signed anew.
+            self.archive.keep(&source);
             self.refused.remove(name);
             return Ok(None);
         }

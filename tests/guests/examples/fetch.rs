@@ -1,5 +1,6 @@
 //! Makes requests over HTTP and tells what came of them. Each line of the payload is a request:
-//! `TIMES METHOD URL BODY-BYTES`, or `1 ENV NAME` for a variable of its environment. It answers on the topic `answer`, a line for each of them.
+//! `TIMES METHOD URL BODY-BYTES`, `1 ENV NAME` for a variable of its environment, or
+//! `1 LEAVE URL` for a response that it does not read. It answers on the topic `answer`, a line for each of them.
 
 use portreeve_guest::http::Request;
 use portreeve_guest::{Context, Error, Message, Outcome, Parser, export_parser};
@@ -16,6 +17,10 @@ impl Parser for Guest {
             let (times, method, url, bytes) = (next().parse::<u32>()?, next(), next(), next());
             if method == "ENV" {
                 answers.push(format!("{:?}", std::env::var(url).ok()));
+                continue;
+            }
+            if method == "LEAVE" {
+                answers.push(leave(url));
                 continue;
             }
             let body = vec![b'x'; bytes.parse().unwrap_or(0)];
@@ -36,6 +41,39 @@ impl Parser for Guest {
         let told = answers.get(begin..).unwrap_or_default().join("\n");
         Ok(Outcome::Replace(vec![message.with("answer", told)]))
     }
+}
+
+/// Asks, and leaves the response lying about unread.
+#[cfg(target_family = "wasm")]
+fn leave(url: &str) -> String {
+    use wasip2::http::outgoing_handler::handle;
+    use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
+
+    let request = OutgoingRequest::new(Fields::new());
+    let (authority, path) = url.trim_start_matches("http://").split_once('/').unwrap_or_default();
+    let set = request
+        .set_scheme(Some(&Scheme::Http))
+        .and_then(|()| request.set_authority(Some(authority)))
+        .and_then(|()| request.set_path_with_query(Some(&format!("/{path}"))));
+    let Ok(response) = set.map_err(|()| None).and_then(|()| handle(request, None).map_err(Some))
+    else {
+        return "not asked".to_owned();
+    };
+    response.subscribe().block();
+    match response.get() {
+        Some(Ok(Ok(response))) => {
+            let status = response.status();
+            std::mem::forget(response.consume());
+            std::mem::forget(response);
+            format!("{status} left")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn leave(_url: &str) -> String {
+    String::new()
 }
 
 export_parser!(Guest);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::{Request, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use url::Url;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
@@ -18,7 +17,7 @@ mod client;
 
 pub(crate) use client::Client;
 pub use client::ClientError;
-use client::{Failure, Outgoing};
+use client::Failure;
 
 /// What an instance keeps for its requests.
 pub(crate) struct Http {
@@ -68,7 +67,9 @@ impl WasiHttpHooks for Hooks {
         let report = Report { asked: asked(&request), shared, capture };
         Box::new(async move {
             let response = match checked {
-                Ok((client, url)) => send(&client, url, request, options, report).await?,
+                Ok((client, url)) => {
+                    client.send(url, request, options.unwrap_or_default(), report).await?
+                }
                 Err(failure) => return Err(report.of(failure)),
             };
             Ok((response, Box::new(async { Ok(()) }) as Worker))
@@ -93,7 +94,8 @@ impl Report {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let line = format!("HTTP {what}: {}: {}", self.asked, failure.why);
-        write_line(&self.shared, &self.capture, Level::Warn, &line);
+        // A path may hold a token that came from the settings.
+        write_line(&self.shared, &self.capture, Level::Warn, &self.shared.masked(&line));
         failure.error
     }
 }
@@ -140,29 +142,4 @@ impl Hooks {
         }
         Ok((client, url))
     }
-}
-
-async fn send(
-    client: &Arc<Client>,
-    url: Url,
-    request: Request<WasiBody>,
-    options: Option<RequestOptions>,
-    report: Report,
-) -> Result<Response<WasiBody>, Error> {
-    let (parts, body) = request.into_parts();
-    let max = client.policy().request_bytes_max;
-    let body = Limited::new(body, max).collect().await.map_err(|error| {
-        report.of(match error.is::<LengthLimitError>() {
-            true => Failure::refusal(
-                Error::HttpRequestBodySize(u64::try_from(max).ok()),
-                format!("its body has more than {max} bytes; http_client.request is the limit"),
-            ),
-            false => Failure::other(Error::HttpProtocolError, error.to_string()),
-        })
-    })?;
-    let mut headers = parts.headers;
-    // The client says how long the body is: another length would be the begin of another request.
-    headers.remove(http::header::CONTENT_LENGTH);
-    let outgoing = Outgoing { method: parts.method, url, headers, body: body.to_bytes() };
-    client.send(outgoing, options.unwrap_or_default(), report).await
 }

@@ -25,7 +25,8 @@ const STEP: u64 = 1_000;
 #[command(after_help = "Examples:
   portreeve plugin bench .
   portreeve plugin bench sensor-frame.wasm '{\"topic\":\"devices/d/raw\",\"payload_hex\":\"086611c60ce4\"}'
-  portreeve plugin bench . --calls 1000000      a soak of one warm instance")]
+  portreeve plugin bench . --calls 1000000      a soak of one warm instance
+  portreeve plugin bench . --calls 1000000 --recycle    the same, as a gateway would do it")]
 pub(crate) struct Bench {
     /// The component, or the folder of its project.
     file: PathBuf,
@@ -35,6 +36,9 @@ pub(crate) struct Bench {
     /// Calls of one warm instance.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
+    /// Replace the warm instance as the manifest says, instead of asking one of them all the time.
+    #[arg(long)]
+    recycle: bool,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -113,10 +117,21 @@ impl Bench {
         asked: &Asked,
         measured: &mut Measured,
     ) -> Result<(), String> {
-        let policy = InstancePolicy::Warm {
-            instances: 1,
-            calls: u32::MAX,
-            memory_bytes_mark: Some(usize::MAX),
+        let policy = match source.manifest.plugin.instances {
+            Some(InstancePolicy::Warm { calls, memory_bytes_mark, .. }) if self.recycle => {
+                InstancePolicy::Warm { instances: 1, calls, memory_bytes_mark }
+            }
+            _ if self.recycle => match InstancePolicy::warm_default() {
+                InstancePolicy::Warm { calls, memory_bytes_mark, .. } => {
+                    InstancePolicy::Warm { instances: 1, calls, memory_bytes_mark }
+                }
+                fresh @ InstancePolicy::Fresh => fresh,
+            },
+            _ => InstancePolicy::Warm {
+                instances: 1,
+                calls: u32::MAX,
+                memory_bytes_mark: Some(usize::MAX),
+            },
         };
         let warm = started(engine, source, Some(policy)).await?;
         let bar = ProgressBar::new(self.calls);

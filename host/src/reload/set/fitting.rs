@@ -40,6 +40,7 @@ impl PluginSet {
         if next.is_none() && self.wanted.is_empty() {
             return Ok(());
         }
+        self.checked.lock().clear();
         let wanted = std::mem::take(&mut self.wanted);
         let of_plugins = wanted.iter().map(|(name, wanted)| match wanted {
             Wanted::Version(ready) => Change::Version(ready),
@@ -101,7 +102,7 @@ impl PluginSet {
             publish(around, rules);
         }
         if let (Some(next), Ok(())) = (next, &of_configuration) {
-            self.keys = next.signature_keys.clone();
+            self.take_keys(&next.signature_keys);
         }
         self.show();
         of_configuration

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Method, Response};
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
@@ -42,14 +43,6 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("policy", &self.policy).finish_non_exhaustive()
     }
-}
-
-/// A request that was checked.
-pub(super) struct Outgoing {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
 }
 
 /// A request that got no response.
@@ -119,47 +112,63 @@ impl Client {
         &self.policy
     }
 
-    /// Sends, and gives the response as soon as its head is there.
+    /// Sends a request to this address, which was checked, and gives the response as soon as its head is
+    /// there. It counts among the concurrent requests until the end of its response, whether the guest
+    /// reads that or not, and all of it ends with the time of a request.
     pub(super) async fn send(
-        self: &Arc<Self>,
-        outgoing: Outgoing,
+        &self,
+        url: Url,
+        request: Request<WasiBody>,
         options: RequestOptions,
         report: Report,
     ) -> Result<Response<WasiBody>, Error> {
+        let deadline = Instant::now() + self.policy.timeout;
+        let head = timeout_at(deadline, self.head(url, request, options, deadline)).await;
         let (response, permit) =
-            self.head(outgoing, options).await.map_err(|failure| report.of(failure))?;
+            head.unwrap_or_else(|_| Err(self.late())).map_err(|failure| report.of(failure))?;
         let (parts, body) = Response::<reqwest::Body>::from(response).into_parts();
+        let (sender, parts_of_body) = mpsc::channel(PARTS_MAX);
         let reading = Reading {
             body,
             max: self.policy.response_bytes_max,
             read: 0,
             frame_timeout: options.between_bytes_timeout.unwrap_or(Duration::MAX),
-            report,
             _permit: permit,
         };
-        let frames = stream::unfold(Some(reading), |reading| async { reading?.next().await });
-        Ok(Response::from_parts(parts, StreamBody::new(frames).boxed_unsync()))
+        let late = self.late();
+        let reader = AbortOnDropHandle::new(self.runtime.spawn(async move {
+            // The last place is for the end: without it, the body is not whole.
+            let Ok(last) = sender.clone().reserve_owned().await else { return };
+            let read = timeout_at(deadline, reading.pass_on(&sender)).await;
+            let end = read.unwrap_or(Err(late)).map_err(|failure| report.of(failure));
+            drop(last.send(Part::End(end)));
+        }));
+        let body = stream::unfold(Some((parts_of_body, reader)), next_part);
+        Ok(Response::from_parts(parts, StreamBody::new(body).boxed_unsync()))
+    }
+
+    fn late(&self) -> Failure {
+        let ms = self.policy.timeout.as_millis();
+        let why = format!("timed out: no whole response within {ms} ms (http_client.timeout)");
+        Failure::other(Error::HttpResponseTimeout, why)
     }
 
     async fn head(
         &self,
-        outgoing: Outgoing,
+        url: Url,
+        request: Request<WasiBody>,
         options: RequestOptions,
+        deadline: Instant,
     ) -> Result<(reqwest::Response, OwnedSemaphorePermit), Failure> {
-        let deadline = Instant::now() + self.policy.timeout;
-        let permit = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
-            let why = format!(
-                "{} requests are under way for {} ms; http_client.concurrent is the limit",
-                self.policy.concurrent_max,
-                self.policy.timeout.as_millis()
-            );
-            return Err(Failure::refusal(Error::ConnectionLimitReached, why));
-        };
-        let Outgoing { method, url, headers, body } = outgoing;
+        let permit = self.permit(deadline).await?;
+        let (parts, body) = request.into_parts();
+        let body = self.collect(body).await?;
+        let mut headers = parts.headers;
+        // The client says how long the body is: another length would be the begin of another request.
+        headers.remove(CONTENT_LENGTH);
         let request = self
             .client
-            .request(method, url)
+            .request(parts.method, url)
             .headers(headers)
             .body(body)
             .timeout(deadline.saturating_duration_since(Instant::now()))
@@ -182,46 +191,92 @@ impl Client {
             }
         }
     }
+
+    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or_else(|| {
+            let why = format!(
+                "{} requests are under way for {} ms; http_client.concurrent is the limit",
+                self.policy.concurrent_max,
+                self.policy.timeout.as_millis()
+            );
+            Failure::refusal(Error::ConnectionLimitReached, why)
+        })
+    }
+
+    /// The body of a request, as the guest writes it.
+    async fn collect(&self, body: WasiBody) -> Result<Bytes, Failure> {
+        let max = self.policy.request_bytes_max;
+        let collected = Limited::new(body, max).collect().await;
+        let body = collected.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Failure::refusal(
+                Error::HttpRequestBodySize(u64::try_from(max).ok()),
+                format!("its body has more than {max} bytes; http_client.request is the limit"),
+            ),
+            false => Failure::other(Error::HttpProtocolError, error.to_string()),
+        })?;
+        Ok(body.to_bytes())
+    }
 }
 
-/// A body that is being read. It counts among the concurrent requests until its end.
+/// Parts of a response that were read and that the guest did not take yet, the end among them.
+const PARTS_MAX: usize = 3;
+
+/// A part of a response's body.
+enum Part {
+    Frame(Frame<Bytes>),
+    /// Its end, or why it is not whole.
+    End(Result<(), Error>),
+}
+
+type Body = (mpsc::Receiver<Part>, AbortOnDropHandle<()>);
+
+async fn next_part(body: Option<Body>) -> Option<(Result<Frame<Bytes>, Error>, Option<Body>)> {
+    let (mut parts, reader) = body?;
+    match parts.recv().await {
+        Some(Part::Frame(frame)) => Some((Ok(frame), Some((parts, reader)))),
+        Some(Part::End(Ok(()))) => None,
+        Some(Part::End(Err(error))) => Some((Err(error), None)),
+        // Whoever read was stopped.
+        None => Some((Err(Error::HttpResponseIncomplete), None)),
+    }
+}
+
+/// A body that is being read.
 struct Reading {
     body: reqwest::Body,
     max: usize,
     read: usize,
     frame_timeout: Duration,
-    report: Report,
     _permit: OwnedSemaphorePermit,
 }
 
-type Read = (Result<Frame<Bytes>, Error>, Option<Reading>);
-
 impl Reading {
-    async fn next(mut self) -> Option<Read> {
-        let frame = match timeout(self.frame_timeout, self.body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => return self.end(sort(&error)),
-            Ok(None) => return None,
-            Err(_) => {
-                let why = "its response stopped for longer than the plugin wanted";
-                return self.end(Failure::other(Error::ConnectionReadTimeout, why));
+    /// Passes the frames on, until the end or until nobody wants them any more.
+    async fn pass_on(mut self, parts: &mpsc::Sender<Part>) -> Result<(), Failure> {
+        loop {
+            let frame = match timeout(self.frame_timeout, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return Err(sort(&error)),
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    let why = "its response stopped for longer than the plugin wanted";
+                    return Err(Failure::other(Error::ConnectionReadTimeout, why));
+                }
+            };
+            self.read = self.read.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+            if self.read > self.max {
+                let error = Error::HttpResponseBodySize(u64::try_from(self.max).ok());
+                let why = format!(
+                    "its response has more than {} bytes; http_client.response is the limit",
+                    self.max
+                );
+                return Err(Failure::refusal(error, why));
             }
-        };
-        self.read = self.read.saturating_add(frame.data_ref().map_or(0, Bytes::len));
-        if self.read > self.max {
-            let error = Error::HttpResponseBodySize(u64::try_from(self.max).ok());
-            let why = format!(
-                "its response has more than {} bytes; http_client.response is the limit",
-                self.max
-            );
-            return self.end(Failure::refusal(error, why));
+            if parts.send(Part::Frame(frame)).await.is_err() {
+                return Ok(());
+            }
         }
-        Some((Ok(frame), Some(self)))
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "it is what a stream's step returns")]
-    fn end(&self, failure: Failure) -> Option<Read> {
-        Some((Err(self.report.of(failure)), None))
     }
 }
 
@@ -278,18 +333,26 @@ impl Resolve for Resolver {
             let host = name.as_str().to_owned();
             let found: Vec<SocketAddr> =
                 tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let permitted: Vec<SocketAddr> = found
-                .iter()
-                .copied()
-                .filter(|address| policy.permits_address(&host, address.ip()))
-                .collect();
-            if permitted.is_empty() && !found.is_empty() {
-                let addresses = found.iter().map(SocketAddr::ip).collect();
-                return Err(AddressesRefused { host, addresses }.into());
-            }
+            let permitted = permitted(&policy, &host, &found)?;
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })
     }
+}
+
+/// The addresses among those that were found for a name that may be reached.
+fn permitted(
+    policy: &HttpPolicy,
+    host: &str,
+    found: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, AddressesRefused> {
+    let addresses = found.iter().copied();
+    let permitted: Vec<SocketAddr> =
+        addresses.filter(|address| policy.permits_address(host, address.ip())).collect();
+    if permitted.is_empty() && !found.is_empty() {
+        let addresses = found.iter().map(SocketAddr::ip).collect();
+        return Err(AddressesRefused { host: host.to_owned(), addresses });
+    }
+    Ok(permitted)
 }
 
 /// What the guest and the log are told of an error of the client's.
@@ -353,4 +416,24 @@ fn chain(error: &reqwest::Error) -> String {
         return "the request failed".to_owned();
     }
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_answers_for_a_name_only_public_ones_are_connected_to() {
+        let policy = HttpPolicy::new(vec!["https://a.test/".parse().unwrap()]);
+        let found = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect()
+        };
+        let mixed = found(&["10.0.0.1", "1.1.1.1", "::1", "2606:4700::1111"]);
+        let public = permitted(&policy, "a.test", &mixed).unwrap();
+        assert_eq!(public, found(&["1.1.1.1", "2606:4700::1111"]));
+        let private = found(&["10.0.0.1", "169.254.169.254"]);
+        let refused = permitted(&policy, "a.test", &private).unwrap_err().to_string();
+        assert!(refused.contains("a.test is 10.0.0.1, 169.254.169.254"), "{refused}");
+        assert!(refused.contains("http_client.addresses"), "{refused}");
+    }
 }
