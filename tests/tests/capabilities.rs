@@ -140,7 +140,7 @@ fn refused(web: &Web, other: &Web, host: &str) -> Vec<Case> {
             true,
         ),
         // The name of this machine leads to an address of its own, if to any.
-        (format!("1 GET {}", web.url_by(host, "/ok")), "", "", false),
+        (format!("1 GET {}", web.url_by(host, "/ok")), "", "HTTP ", false),
         (
             format!("1 GET {}", web.url(&format!("/to?{}", other.url("/x")))),
             "does not grant",

@@ -4,10 +4,12 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     clippy::allow_attributes,
     reason = "tests stop at the first surprise"
 )]
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -273,6 +275,45 @@ fn a_canary_that_traps_is_taken_back_before_it_hurts() {
     assert_eq!(answers(&mut client, "50"), "1:50");
     still(&mut client, "1");
     assert_eq!(gateway.count("parser_faults"), 0);
+}
+
+#[test]
+fn a_canary_that_traps_on_two_percent_answers_few_devices_until_it_is_taken_back() {
+    // Not a multiple of 50: each device comes to trap.
+    const DEVICES: u64 = 307;
+    let gateway = versioned("").start();
+    let canary = "canary = \"20%\"\ncanary_calls = 1000000";
+    let text = format!("{}trap_every = \"50\"\n", manifest("2", canary));
+    put(gateway.folder(), "versioned.toml", text);
+    let is_on_its_way = || {
+        let history = gateway.history();
+        (history.contains("\"canary\""), history.contains("\"rolled-back\""))
+    };
+    let begin = Instant::now();
+    while !is_on_its_way().0 {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{}", gateway.history());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut answered_by_it = BTreeSet::new();
+    let mut calls = 0_u64;
+    while !is_on_its_way().1 {
+        calls += 1;
+        assert!(calls < 100 * DEVICES, "it is taken back: {}", gateway.history());
+        let device = format!("device-{}", calls % DEVICES);
+        let mut client = subscriber(&gateway, &device);
+        let answer = answers(&mut client, &calls.to_string());
+        match answer.split_once(':').unwrap() {
+            ("2", _) => drop(answered_by_it.insert(device)),
+            (version, payload) => assert_eq!((version, payload), ("1", &*calls.to_string())),
+        }
+        client.disconnect();
+    }
+    println!(
+        "canary that traps on 2 %: taken back after {calls} calls, had answered {} devices",
+        answered_by_it.len()
+    );
+    assert!(answered_by_it.len() <= 50);
+    assert_eq!(gateway.count("parser_faults"), 0, "no device suffered");
 }
 
 #[test]
