@@ -110,3 +110,18 @@ fn leaves_do_not_name_one_another() {
         }
     }
 }
+
+/// Each SDK is complete, since `plugin new` copies it: what several of them need is there more than once,
+/// and is the same.
+#[test]
+fn copies_in_the_sdks_are_equal() {
+    for (file, sdks) in [("tools.py", &["c", "zig"][..]), ("tests/cases.py", &["c", "zig", "go"])] {
+        let read = |sdk: &str| {
+            std::fs::read_to_string(workspace().join("guest-sdk").join(sdk).join(file)).unwrap()
+        };
+        let first = read(sdks[0]);
+        for sdk in &sdks[1..] {
+            assert!(read(sdk) == first, "guest-sdk/{sdk}/{file} is not that of {}", sdks[0]);
+        }
+    }
+}

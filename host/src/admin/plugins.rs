@@ -119,7 +119,7 @@ pub(super) async fn trace(
 ) -> Result<Response, Problem> {
     let plugin = admin.view.plugin(&name).ok_or_else(|| not_found(&name))?;
     let traced = plugin.trace(TRACED_MAX).ok_or_else(|| {
-        let detail = "as many watch this plugin as may";
+        let detail = "as many watch this plugin as may at a time; end another `portreeve plugin trace` first";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
     })?;
     let lines = futures_util::stream::unfold((traced, admin.shutdown), next_line);
@@ -143,11 +143,10 @@ pub(super) async fn record(
     if let Err(error) = TopicFilter::parse(&topic) {
         return Err(Problem::new(StatusCode::BAD_REQUEST, format!("topic {topic:?}: {error}")));
     }
-    let messages = admin
-        .broker
-        .tap
-        .open(&topic)
-        .ok_or_else(|| Problem::new(StatusCode::TOO_MANY_REQUESTS, "as many record as may"))?;
+    let messages = admin.broker.tap.open(&topic).ok_or_else(|| {
+        let detail = "as many record as may at a time; end another `portreeve plugin record` first";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+    })?;
     let lines = futures_util::stream::unfold((messages, admin.shutdown), next_message);
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::from_stream(lines)).into_response())
