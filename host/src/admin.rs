@@ -18,16 +18,19 @@ use tokio::net::{UnixListener, UnixSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::gateway::Gateway;
 use crate::reload::Reloader;
 use crate::reload::set::View;
 
 mod plugins;
+mod tls;
 
 /// What the handlers work with.
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) reloader: Reloader,
     pub(crate) view: Arc<View>,
+    pub(crate) gateways: Arc<[Arc<Gateway>]>,
     pub(crate) broker: Arc<Broker>,
     /// Ends streams when the gateway stops.
     pub(crate) shutdown: CancellationToken,
@@ -162,6 +165,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/plugins/{name}/promote", post(plugins::promote))
         .route("/v1/plugins/{name}/trace", get(plugins::trace))
         .route("/v1/record", get(plugins::record))
+        .route("/v1/certificates", get(tls::list))
         .route("/metrics", get(plugins::metrics))
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "there is no such resource; /v1/plugins is one")

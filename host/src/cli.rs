@@ -8,11 +8,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod admin;
+mod cert;
 mod check;
 mod output;
+mod pki;
 mod plugin;
 mod run;
 mod store;
+mod tls;
 
 /// An MQTT gateway that is extended with WebAssembly components.
 #[derive(Debug, Parser)]
@@ -31,6 +34,15 @@ enum Command {
     /// Work with plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Work with certificates: the gateway's own, authorities, CRLs, what is not let in.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// Look at TLS: does it fit together, and would this device be let in?
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
+    /// Run a certification authority for development: certificates, revocation, OCSP.
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
     /// Work with the store of a gateway that does not run.
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -51,6 +63,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(run) => runtime.block_on(run.execute()),
         Command::Check(check) => runtime.block_on(check.execute()),
         Command::Plugin(command) => runtime.block_on(command.execute()),
+        Command::Cert(command) => runtime.block_on(command.execute()),
+        Command::Tls(command) => runtime.block_on(command.execute()),
+        Command::Pki(command) => runtime.block_on(command.execute()),
         Command::Store(command) => command.execute(),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

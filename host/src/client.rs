@@ -2,7 +2,6 @@
 //! work on it; none of them holds the socket.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use crate::broker::Batch;
 use crate::devices::Device;
 use crate::gateway::{Binding, Gateway};
 use crate::message::Message;
+use crate::peer::Peer;
 use crate::permissions::Permissions;
 use crate::rate::Bucket;
 use crate::reason::Close;
@@ -122,7 +122,7 @@ pub(crate) struct Authentication {
     /// Its CONNECT, as it came.
     pub(crate) connect: Vec<u8>,
     pub(crate) connection_id: u64,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// A challenge was sent, and its answer is due.
     pub(crate) is_challenged: bool,
 }

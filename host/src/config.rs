@@ -10,6 +10,7 @@ use crate::devices::ImportedDevice;
 use ipnet::IpNet;
 
 use crate::signature::TrustedKeys;
+use tls::TlsConfig;
 
 use crate::gateway::{GatewayLimits, OnError, TopicRules};
 
@@ -17,6 +18,7 @@ mod capabilities;
 mod gateway;
 mod manifest;
 mod reader;
+pub(crate) mod tls;
 
 pub use manifest::PluginManifest;
 pub use reader::Problem;
@@ -43,6 +45,8 @@ pub struct Config {
     pub signature_keys: TrustedKeys,
     /// `[admin] socket`: a Unix socket, for `portreeve plugin` and its like.
     pub admin_socket: Option<PathBuf>,
+    /// `[certificates] directory`: certificates that `portreeve cert` manages.
+    pub certificates: Option<PathBuf>,
     /// `[data] directory`: where the gateway keeps what is its own.
     pub data: Option<PathBuf>,
     /// `[store] durability`; `None` where it follows from whether there is a data directory.
@@ -160,6 +164,8 @@ pub struct GatewayConfig {
     pub(crate) checks_payload_format: bool,
     pub(crate) response_information: Option<String>,
     pub(crate) limits: GatewayLimits,
+    /// `[gateway.tls]`.
+    pub tls: Option<TlsConfig>,
 }
 
 /// `[[gateway.listener]]`.
@@ -179,8 +185,31 @@ pub struct ListenerConfig {
 pub enum ListenerKind {
     /// MQTT over TCP.
     Tcp,
+    /// MQTT over TLS.
+    Tls,
     /// MQTT over WebSocket over TCP.
     WebSocket,
+    /// MQTT over WebSocket over TLS.
+    WebSocketTls,
+}
+
+impl ListenerKind {
+    /// The word for it in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::WebSocket => "ws",
+            Self::WebSocketTls => "wss",
+        }
+    }
+
+    /// Whether it is encrypted.
+    #[must_use]
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::WebSocketTls)
+    }
 }
 
 impl ListenerConfig {
@@ -250,6 +279,7 @@ impl Default for Config {
             poll_interval: Duration::from_millis(500),
             signature_keys: TrustedKeys::default(),
             admin_socket: None,
+            certificates: None,
             data: None,
             durability: None,
             sys_interval: Duration::from_secs(10),
@@ -330,6 +360,7 @@ impl Config {
         note(self.plugins != other.plugins || self.watch != other.watch, "[plugins]");
         note(self.data != other.data || self.durability != other.durability, "[data] and [store]");
         note(self.admin_socket != other.admin_socket, "[admin]");
+        note(self.certificates != other.certificates, "[certificates]");
         note(self.limits != other.limits, "[limits]");
         note(
             self.devices != other.devices,
@@ -343,6 +374,7 @@ impl Config {
                 Some(ours) => {
                     let of = |what: &str| format!("{what} of gateway {:?}", gateway.name);
                     note(ours.listeners != gateway.listeners, &of("the listeners"));
+                    note(ours.tls.is_some() != gateway.tls.is_some(), &of("TLS on or off"));
                     note(ours.limits != gateway.limits, &of("the limits"));
                     note(ours.product != gateway.product, &of("the product"));
                 }
@@ -357,6 +389,23 @@ impl Config {
     pub fn admin_socket(&self) -> Option<PathBuf> {
         let in_data = || self.data.as_ref().map(|data| data.join(ADMIN_SOCKET));
         self.admin_socket.clone().or_else(in_data)
+    }
+
+    /// Where managed certificates are: what the configuration says, or `certificates` in the data
+    /// directory.
+    #[must_use]
+    pub fn certificates(&self) -> Option<PathBuf> {
+        let in_data = || self.data.as_ref().map(|data| data.join(CERTIFICATES));
+        self.certificates.clone().or_else(in_data)
+    }
+
+    /// Gateways that name a managed certificate of this kind (`server`, `ca`, `crl`).
+    #[must_use]
+    pub fn users_of_certificate(&self, kind: &str, name: &str) -> Vec<String> {
+        let names = |gateway: &&GatewayConfig| {
+            gateway.tls.as_ref().is_some_and(|tls| tls.names(kind, name))
+        };
+        self.gateways.iter().filter(names).map(|gateway| gateway.name.clone()).collect()
     }
 
     fn from_section(path: &Path, root: &Section<'_>) -> Self {
@@ -382,6 +431,10 @@ impl Config {
         if let Some(data) = root.table("data") {
             config.data = data.string("directory").map(|path| folder.join(path));
             data.finish();
+        }
+        if let Some(certificates) = root.table("certificates") {
+            config.certificates = certificates.string("directory").map(|path| folder.join(path));
+            certificates.finish();
         }
         if let Some(admin) = root.table("admin") {
             config.admin_socket = admin.string("socket").map(|path| folder.join(path));
@@ -414,7 +467,8 @@ impl Config {
                 "add a [[gateway]] with a name and a [[gateway.listener]]",
             );
         }
-        config.gateways = gateways.into_iter().map(GatewayConfig::from_section).collect();
+        let gateway = |section| GatewayConfig::from_section(section, folder);
+        config.gateways = gateways.into_iter().map(gateway).collect();
         config.devices =
             root.tables("device").into_iter().filter_map(gateway::device_from_section).collect();
         gateway::check_names(&config.gateways, root);
@@ -430,6 +484,9 @@ fn modified(path: &Path) -> Option<(SystemTime, u64)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
+
+/// Managed certificates in the data directory.
+const CERTIFICATES: &str = "certificates";
 
 /// The admin socket in the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";

@@ -1,7 +1,6 @@
 //! CONNECT: the checks in the order of the standard, verification, the session, CONNACK.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use portreeve_mqtt::{
     Auth, Connack, Connect, Packet, PropertiesBuf, Property, ProtocolVersion, ReasonCode,
 };
 use portreeve_store::Changes;
+use portreeve_tls::revocation::{Decision, Standing};
 use tokio::time::Instant;
 
 use crate::broker::Batch;
@@ -16,10 +16,12 @@ use crate::client::{EstablishedClient, RetainedMessages, Ways};
 use crate::gateway::Gateway;
 use crate::guest_view::WhoIsThis;
 use crate::message::Message;
+use crate::peer::{Peer, PeerTls, RevocationState};
 use crate::permissions::fill_in;
 use crate::reason::Refusal;
 use crate::records;
 use crate::session::{Attachment, Client, SessionKey, Wanted, Will};
+use crate::tls::Identity;
 use crate::uncommitted::Uncommitted;
 use crate::verification::{self, Admission, Step};
 
@@ -54,10 +56,12 @@ pub(crate) trait Exchange {
 pub(crate) async fn handle(
     gateway: &Arc<Gateway>,
     connect: &Connect<'_>,
-    peer: SocketAddr,
+    peer: &Peer,
     exchange: &mut impl Exchange,
 ) -> Result<Accepted, Refusal> {
     let connection_id = gateway.next_connection_id();
+    let identity = identified(gateway, peer).await?;
+    let connect = &named(connect, &identity);
     let assigned = assigned_client_id(connect, connection_id)?;
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
     let admission = verified(gateway, connect, client_id, connection_id, peer, exchange).await?;
@@ -127,6 +131,57 @@ pub(crate) async fn handle(
     })
 }
 
+/// Whether the device's certificate is still good: what TLS could not know when it looked.
+async fn check_certificate(gateway: &Gateway, session: &PeerTls) -> Result<(), Refusal> {
+    let Some(tls) = &gateway.tls else { return Ok(()) };
+    let refused = |why: String| {
+        tls.metrics.connects_refused.add(1);
+        Refusal::new(ReasonCode::NotAuthorized, why)
+    };
+    if let Some(why) = &session.refused {
+        return Err(refused(why.clone()));
+    }
+    let (Some(verified), Some(revocation)) = (&session.verified, tls.revocation()) else {
+        return Ok(());
+    };
+    match revocation.decide(&verified.path).await {
+        Decision::Admit { status, .. } => {
+            session.set_revocation(match status {
+                Standing::NotChecked => RevocationState::NotChecked,
+                Standing::Good(_) => RevocationState::Good,
+                Standing::Unknown | Standing::SoftFailed(_) => RevocationState::Unknown,
+            });
+            Ok(())
+        }
+        Decision::Refuse(why) => Err(refused(why.to_string())),
+    }
+}
+
+/// The names that the device's certificate stands for, if it is still good.
+async fn identified(gateway: &Gateway, peer: &Peer) -> Result<Identity, Refusal> {
+    if let Some(tls) = &peer.tls {
+        check_certificate(gateway, tls).await?;
+    }
+    identity(gateway, peer)
+}
+
+/// The names that the device's certificate stands for.
+pub(crate) fn identity(gateway: &Gateway, peer: &Peer) -> Result<Identity, Refusal> {
+    gateway.tls.as_ref().map_or_else(|| Ok(Identity::default()), |tls| tls.identity(peer))
+}
+
+/// The CONNECT with names of the certificate in place of those that the device may choose.
+pub(crate) fn named<'a>(connect: &Connect<'a>, identity: &'a Identity) -> Connect<'a> {
+    let mut connect = *connect;
+    if let Some(user_name) = &identity.user_name {
+        connect.user_name = Some(user_name);
+    }
+    if let Some(client_id) = &identity.client_id {
+        connect.client_id = client_id;
+    }
+    connect
+}
+
 /// The client identifier that the gateway assigns to a client without one.
 fn assigned_client_id(
     connect: &Connect<'_>,
@@ -155,14 +210,14 @@ async fn verified(
     connect: &Connect<'_>,
     client_id: &str,
     connection_id: u64,
-    peer: SocketAddr,
+    peer: &Peer,
     exchange: &mut impl Exchange,
 ) -> Result<Admission, Refusal> {
     let mut data = connect.authentication_data().map(<[u8]>::to_vec);
     for _ in 0..=CHALLENGES_MAX {
         let step = data.take();
         let question = || WhoIsThis::new(gateway, connect, connection_id, peer, step);
-        match verification::verify(gateway, connect, client_id, question).await? {
+        match verification::verify(gateway, connect, client_id, peer, question).await? {
             Step::Admitted(admission) => return Ok(admission),
             Step::Challenge(challenge) => {
                 let method = connect.authentication_method().unwrap_or_default();

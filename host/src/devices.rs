@@ -84,8 +84,28 @@ pub struct ImportedDevice {
     pub serial_number: Option<String>,
     /// Its MQTT user name.
     pub user_name: String,
-    /// Its MQTT password.
+    /// Its MQTT password; empty where the certificate alone proves the device.
     pub password: Vec<u8>,
+    /// The certificate that it has to have.
+    pub certificate: Option<CertificateMatch>,
+}
+
+/// What a device's certificate has to be. That it was verified goes without saying.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CertificateMatch {
+    /// This very certificate: SHA-256 of its DER.
+    Fingerprint([u8; 32]),
+    /// Any with this common name.
+    CommonName(String),
+}
+
+/// A verified certificate, as far as devices are told by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Certified<'a> {
+    /// SHA-256 of its DER.
+    pub fingerprint: [u8; 32],
+    /// The common name of its subject.
+    pub common_name: Option<&'a str>,
 }
 
 impl fmt::Debug for ImportedDevice {
@@ -125,12 +145,15 @@ pub struct Registry {
 struct Entries {
     by_product: HashMap<Arc<str>, HashMap<DeviceName, Arc<Device>>>,
     count: usize,
-    credentials: HashMap<(Arc<str>, String), Credentials>,
+    credentials: HashMap<(Arc<str>, String), Arc<Credentials>>,
+    by_certificate: HashMap<(Arc<str>, CertificateMatch), Arc<Credentials>>,
 }
 
 struct Credentials {
     device_name: DeviceName,
+    user_name: String,
     password: Vec<u8>,
+    certificate: Option<CertificateMatch>,
 }
 
 impl fmt::Debug for Credentials {
@@ -154,27 +177,46 @@ impl Registry {
     /// [`NotAdmitted::Full`].
     pub fn import(&self, imported: ImportedDevice) -> Result<(), NotAdmitted> {
         let mut entries = self.entries.write();
-        let key = (imported.device.product.clone(), imported.user_name);
-        let device_name = imported.device.name.clone();
-        entries.insert(Arc::new(imported.device), self.devices_max)?;
-        entries.credentials.insert(key, Credentials { device_name, password: imported.password });
+        let ImportedDevice { device, user_name, password, certificate, .. } = imported;
+        let product = device.product.clone();
+        let device_name = device.name.clone();
+        entries.insert(Arc::new(device), self.devices_max)?;
+        let credentials = Arc::new(Credentials { device_name, user_name, password, certificate });
+        if let Some(certificate) = &credentials.certificate {
+            let key = (product.clone(), certificate.clone());
+            entries.by_certificate.insert(key, Arc::clone(&credentials));
+        }
+        if !credentials.user_name.is_empty() {
+            entries.credentials.insert((product, credentials.user_name.clone()), credentials);
+        }
         Ok(())
     }
 
-    /// The device whose user name and password these are. Takes the same time for a wrong
-    /// password and for an unknown user name of the same length.
+    /// The device whose user name, password and certificate these are. Takes the same time for a
+    /// wrong password and for an unknown user name of the same length.
     #[must_use]
     pub fn authenticate(
         &self,
         product: &str,
         user_name: &str,
         password: &[u8],
+        certificate: Option<Certified<'_>>,
     ) -> Option<Arc<Device>> {
         let entries = self.entries.read();
-        let credentials = entries.credentials.get(&(product.into(), user_name.to_owned()));
-        let expected = credentials.map_or(b"".as_slice(), |credentials| &credentials.password);
-        let is_right = same(expected, password);
-        let credentials = credentials.filter(|_| is_right)?;
+        let by_certificate = certificate.and_then(|shown| entries.certified(product, shown));
+        let credentials = match by_certificate {
+            Some(certified) if certified.password.is_empty() => certified,
+            Some(certified) => Some(certified).filter(|certified| {
+                same(&certified.password, password) && certified.user_name == user_name
+            })?,
+            None => {
+                let named = entries.credentials.get(&(product.into(), user_name.to_owned()));
+                let expected = named.map_or(b"".as_slice(), |credentials| &credentials.password);
+                let is_right = same(expected, password);
+                // One that has to have a certificate does not come in without.
+                named.filter(|named| is_right && named.certificate.is_none())?
+            }
+        };
         entries.by_product.get(product)?.get(&credentials.device_name).map(Arc::clone)
     }
 
@@ -240,6 +282,13 @@ impl Registry {
 }
 
 impl Entries {
+    /// Who has to have this certificate.
+    fn certified(&self, product: &str, shown: Certified<'_>) -> Option<&Arc<Credentials>> {
+        let of = |wanted: CertificateMatch| self.by_certificate.get(&(product.into(), wanted));
+        of(CertificateMatch::Fingerprint(shown.fingerprint))
+            .or_else(|| of(CertificateMatch::CommonName(shown.common_name?.to_owned())))
+    }
+
     fn insert(&mut self, device: Arc<Device>, devices_max: usize) -> Result<(), NotAdmitted> {
         let devices = self.by_product.entry(device.product.clone()).or_default();
         if !devices.contains_key(&device.name) {
@@ -264,7 +313,10 @@ fn same(expected: &[u8], given: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, DeviceName, ImportedDevice, NotAdmitted, Origin, Registry};
+    use super::{
+        CertificateMatch, Certified, Device, DeviceName, ImportedDevice, NotAdmitted, Origin,
+        Registry,
+    };
 
     fn name(text: &str) -> DeviceName {
         DeviceName::parse(text).unwrap()
@@ -304,16 +356,63 @@ mod tests {
         let password = b"secret".to_vec();
         let user_name = "user".to_owned();
         registry
-            .import(ImportedDevice { device, serial_number: None, user_name, password })
+            .import(ImportedDevice {
+                device,
+                serial_number: None,
+                user_name,
+                password,
+                certificate: None,
+            })
             .unwrap();
-        assert!(registry.authenticate("p", "user", b"secret").is_some());
+        assert!(registry.authenticate("p", "user", b"secret", None).is_some());
         for (product, user_name, password) in [
             ("p", "user", "Secret"),
             ("p", "user", ""),
             ("p", "usr", "secret"),
             ("q", "user", "secret"),
         ] {
-            assert!(registry.authenticate(product, user_name, password.as_bytes()).is_none());
+            assert!(registry.authenticate(product, user_name, password.as_bytes(), None).is_none());
         }
+    }
+
+    #[test]
+    fn a_device_that_has_to_have_a_certificate_does_not_come_in_without() {
+        let registry = Registry::new(9);
+        let import = |device_name: &str, user_name: &str, password: &[u8], certificate| {
+            let device = Device {
+                name: name(device_name),
+                product: "p".into(),
+                attributes: vec![],
+                enabled: true,
+                origin: Origin::Imported,
+            };
+            let (user_name, password) = (user_name.to_owned(), password.to_vec());
+            let certificate = Some(certificate);
+            registry
+                .import(ImportedDevice {
+                    device,
+                    serial_number: None,
+                    user_name,
+                    password,
+                    certificate,
+                })
+                .unwrap();
+        };
+        import("dev-1", "", b"", CertificateMatch::CommonName("dev-1".to_owned()));
+        import("dev-2", "user", b"secret", CertificateMatch::Fingerprint([7; 32]));
+        let shown = |byte, common_name| Some(Certified { fingerprint: [byte; 32], common_name });
+        let who = |user_name: &str, password: &str, shown| {
+            let device = registry.authenticate("p", user_name, password.as_bytes(), shown);
+            device.map(|device| device.name.as_str().to_owned())
+        };
+        assert_eq!(who("", "", shown(1, Some("dev-1"))).as_deref(), Some("dev-1"));
+        assert_eq!(who("other", "x", shown(1, Some("dev-1"))).as_deref(), Some("dev-1"));
+        assert_eq!(who("", "", shown(1, Some("dev-2"))), None);
+        assert_eq!(who("", "", None), None);
+        assert_eq!(who("user", "secret", shown(7, None)).as_deref(), Some("dev-2"));
+        assert_eq!(who("user", "wrong", shown(7, None)), None);
+        assert_eq!(who("", "", shown(7, None)), None);
+        assert_eq!(who("user", "secret", None), None);
+        assert_eq!(who("user", "secret", shown(8, None)), None);
     }
 }

@@ -19,12 +19,20 @@ use crate::broker::Broker;
 use crate::permissions::{Action, Permissions, Rule, fill_in};
 use crate::rate::Bucket;
 use crate::session::SessionLimits;
+use crate::tls::Tls;
+
+/// Lines about failed handshakes in a second.
+const HANDSHAKE_LINES_MAX: u32 = 10;
 
 /// Everything that a connection of this gateway needs to know.
 pub(crate) struct Gateway {
     pub(crate) name: Arc<str>,
     pub(crate) product: Arc<str>,
     pub(crate) limits: GatewayLimits,
+    /// Where it has listeners with TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// Lines about handshakes that failed, in a second: anybody can make them.
+    handshake_lines: Option<Bucket>,
     rules: ArcSwap<Rules>,
     /// Counted up when the rules change.
     rules_generation: AtomicU64,
@@ -147,6 +155,7 @@ impl Gateway {
         name: Arc<str>,
         product: Arc<str>,
         limits: GatewayLimits,
+        tls: Option<Arc<Tls>>,
         rules: Rules,
         broker: Arc<Broker>,
         connection_ids: Arc<AtomicU64>,
@@ -158,11 +167,18 @@ impl Gateway {
             by_address: Mutex::default(),
             connection_rate: Bucket::new(limits.connection_rate_max, Instant::now()),
             limits,
+            tls,
+            handshake_lines: Bucket::new(HANDSHAKE_LINES_MAX, Instant::now()),
             rules: ArcSwap::from_pointee(rules),
             rules_generation: AtomicU64::new(0),
             broker,
             connection_ids,
         }
+    }
+
+    /// Whether one more line about a failed handshake may be written.
+    pub(crate) fn may_log_handshake(&self) -> bool {
+        self.handshake_lines.as_ref().is_none_or(|lines| lines.take(Instant::now()).is_ok())
     }
 
     /// What holds at present.

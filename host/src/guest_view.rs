@@ -1,7 +1,6 @@
 //! What guests see, and what is believed of what they answer. A security boundary: everything
 //! that goes to a guest is made here, and everything that comes back is checked here.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,15 +8,17 @@ use portreeve_mqtt::{
     Connect, PropertiesBuf, Property, ProtocolVersion, QoS, TopicFilter, TopicName,
 };
 use portreeve_plugin::contract::{
-    Action as GuestAction, Admission, Connect as GuestConnect, Connection, Context,
-    Device as GuestDevice, Direction, MessageParam, MessageResult, PayloadFormat,
-    Permission as GuestPermission, Protocol, Qos, Refusal as GuestRefusal, RefusalReason,
+    Action as GuestAction, Admission, Certificate as GuestCertificate, Connect as GuestConnect,
+    Connection, Context, Device as GuestDevice, Direction, MessageParam, MessageResult,
+    PayloadFormat, Permission as GuestPermission, Protocol, Qos, Refusal as GuestRefusal,
+    RefusalReason, Revocation, Tls as GuestTls,
 };
-use portreeve_plugin::{ConnectQuestion, Pairs, PublishQuestion};
+use portreeve_plugin::{ConnectLists, ConnectQuestion, Pairs, PublishQuestion};
 
 use crate::devices::{Device, DeviceName};
 use crate::gateway::Gateway;
 use crate::message::MessageRef;
+use crate::peer::{Peer, PeerTls, RevocationState};
 use crate::permissions::{Action, Permissions, Rule, fill_in};
 use crate::reason::{self, Refusal};
 use crate::session::Session;
@@ -38,6 +39,7 @@ pub(crate) struct WhoIsThis {
     gateway: Arc<Gateway>,
     connection_id: u64,
     peer_address: String,
+    tls: Option<Arc<PeerTls>>,
     protocol: Protocol,
     client_id: Box<str>,
     user_name: Option<Box<str>>,
@@ -55,7 +57,7 @@ impl WhoIsThis {
         gateway: &Arc<Gateway>,
         connect: &Connect<'_>,
         connection_id: u64,
-        peer: SocketAddr,
+        peer: &Peer,
         authentication_data: Option<Vec<u8>>,
     ) -> Self {
         let is_user_property =
@@ -63,7 +65,8 @@ impl WhoIsThis {
         Self {
             gateway: Arc::clone(gateway),
             connection_id,
-            peer_address: peer.to_string(),
+            peer_address: peer.address.to_string(),
+            tls: peer.tls.clone(),
             protocol: protocol(connect.protocol_version),
             client_id: connect.client_id.into(),
             user_name: connect.user_name.map(Into::into),
@@ -92,18 +95,21 @@ impl ConnectQuestion for WhoIsThis {
         user_name.unwrap_or(&self.client_id)
     }
 
-    fn user_properties(&self) -> Pairs<'_> {
-        self.properties.as_properties().user_properties().collect()
+    fn lists(&self) -> ConnectLists<'_> {
+        ConnectLists {
+            user_properties: self.properties.as_properties().user_properties().collect(),
+            ..certificate_lists(self.tls.as_deref())
+        }
     }
 
-    fn connect<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> GuestConnect<'a> {
+    fn connect<'a>(&'a self, lists: &'a ConnectLists<'a>) -> GuestConnect<'a> {
         GuestConnect {
             connection: Connection {
                 id: self.connection_id,
                 gateway: &self.gateway.name,
                 peer_address: &self.peer_address,
                 protocol: self.protocol,
-                tls: None,
+                tls: self.tls.as_deref().map(|tls| tls_record(tls, lists)),
             },
             client_id: &self.client_id,
             user_name: self.user_name.as_deref(),
@@ -112,8 +118,52 @@ impl ConnectQuestion for WhoIsThis {
             keep_alive: self.keep_alive,
             authentication_method: self.authentication_method.as_deref(),
             authentication_data: self.authentication_data.as_deref(),
-            user_properties,
+            user_properties: &lists.user_properties,
         }
+    }
+}
+
+/// The lists of a device's certificate; empty where it has none.
+pub(crate) fn certificate_lists(tls: Option<&PeerTls>) -> ConnectLists<'_> {
+    let Some((end_entity, chain)) = tls.and_then(PeerTls::certificates) else {
+        return ConnectLists::default();
+    };
+    ConnectLists {
+        user_properties: Pairs::new(),
+        dns_names: end_entity.dns_names.iter().map(String::as_str).collect(),
+        uris: end_entity.uris.iter().map(String::as_str).collect(),
+        email_addresses: end_entity.email_addresses.iter().map(String::as_str).collect(),
+        chain: chain.iter().map(|certificate| certificate.der().as_ref()).collect(),
+    }
+}
+
+/// What a guest is told of TLS.
+pub(crate) fn tls_record<'a>(tls: &'a PeerTls, lists: &'a ConnectLists<'a>) -> GuestTls<'a> {
+    let certificate = tls.certificates().map(|(end_entity, _)| GuestCertificate {
+        subject: &end_entity.subject,
+        common_name: end_entity.common_name.as_deref(),
+        dns_names: &lists.dns_names,
+        uris: &lists.uris,
+        email_addresses: &lists.email_addresses,
+        issuer: &end_entity.issuer,
+        serial_number: &tls.serial_number,
+        not_before: end_entity.not_before,
+        not_after: end_entity.not_after,
+        fingerprint: &tls.fingerprint,
+        revocation: match tls.revocation() {
+            RevocationState::NotChecked => Revocation::NotChecked,
+            RevocationState::Good => Revocation::Good,
+            RevocationState::Revoked => Revocation::Revoked,
+            RevocationState::Unknown => Revocation::Unknown,
+        },
+        der: end_entity.der(),
+        chain: &lists.chain,
+    });
+    GuestTls {
+        version: tls.version,
+        cipher_suite: tls.cipher_suite,
+        server_name: tls.server_name.as_deref(),
+        certificate,
     }
 }
 

@@ -13,6 +13,10 @@ mod resolve;
 mod restore;
 mod sys;
 
+pub mod explain;
+
+mod credentials;
+
 mod listener;
 
 mod connection;
@@ -29,15 +33,19 @@ mod client;
 
 mod uncommitted;
 
-mod guest_view;
-
 pub mod plugin_json;
+
+mod guest_view;
 
 pub mod plugins;
 
 pub mod config;
 
+pub mod certificates;
+
 mod gateway;
+
+mod tls;
 
 mod broker;
 
@@ -51,6 +59,7 @@ mod records;
 
 mod message;
 
+mod peer;
 mod permissions;
 mod rate;
 mod reason;
@@ -62,4 +71,4 @@ pub mod metrics;
 pub mod signature;
 
 pub use reload::Reread;
-pub use server::{Server, StartError, check, load_plugins};
+pub use server::{Server, StartError, check, check_tls, load_plugins};

@@ -9,10 +9,17 @@ use portreeve_plugin::contract::{
     PayloadFormat, Protocol, Qos, RefusalReason, Verdict,
 };
 use portreeve_plugin::{
-    Answered, Asked, CallError, ConnectQuestion, PublishQuestion, Role, Version,
+    Answered, Asked, CallError, ConnectLists, ConnectQuestion, PublishQuestion, Role, Version,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::guest_view::{certificate_lists, tls_record};
+use crate::peer::PeerTls;
+
+mod tls;
+
+use tls::TlsCase;
 
 /// Pairs keep their order and may repeat a name.
 type Pairs = Vec<(String, String)>;
@@ -48,6 +55,7 @@ pub struct Connect {
     user_properties: Pairs,
     authentication_method: Option<String>,
     authentication_data_hex: Option<String>,
+    tls: Option<TlsCase>,
 }
 
 impl Default for Connect {
@@ -65,6 +73,7 @@ impl Default for Connect {
             user_properties: Vec::new(),
             authentication_method: None,
             authentication_data_hex: None,
+            tls: None,
         }
     }
 }
@@ -85,6 +94,7 @@ impl Connect {
                 "5.0" => Protocol::Mqtt5,
                 other => return Err(format!("protocol {other:?} is not 3.1, 3.1.1 or 5.0")),
             },
+            tls: self.tls.as_ref().map(TlsCase::peer).transpose()?,
             connect: self,
         })
     }
@@ -96,6 +106,7 @@ struct AskedConnect {
     password: Option<Vec<u8>>,
     data: Option<Vec<u8>>,
     protocol: Protocol,
+    tls: Option<PeerTls>,
 }
 
 impl ConnectQuestion for AskedConnect {
@@ -103,11 +114,14 @@ impl ConnectQuestion for AskedConnect {
         &self.connect.client_id
     }
 
-    fn user_properties(&self) -> portreeve_plugin::Pairs<'_> {
-        pairs(&self.connect.user_properties)
+    fn lists(&self) -> ConnectLists<'_> {
+        ConnectLists {
+            user_properties: pairs(&self.connect.user_properties),
+            ..certificate_lists(self.tls.as_ref())
+        }
     }
 
-    fn connect<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> contract::Connect<'a> {
+    fn connect<'a>(&'a self, lists: &'a ConnectLists<'a>) -> contract::Connect<'a> {
         let connect = &self.connect;
         contract::Connect {
             connection: Connection {
@@ -115,7 +129,7 @@ impl ConnectQuestion for AskedConnect {
                 gateway: &connect.gateway,
                 peer_address: &connect.peer_address,
                 protocol: self.protocol,
-                tls: None,
+                tls: self.tls.as_ref().map(|tls| tls_record(tls, lists)),
             },
             client_id: &connect.client_id,
             user_name: connect.user_name.as_deref(),
@@ -124,7 +138,7 @@ impl ConnectQuestion for AskedConnect {
             keep_alive: connect.keep_alive,
             authentication_method: connect.authentication_method.as_deref(),
             authentication_data: self.data.as_deref(),
-            user_properties,
+            user_properties: &lists.user_properties,
         }
     }
 }
@@ -394,8 +408,8 @@ pub fn answered(answer: Result<Answered, String>) -> Value {
 pub fn asked(asked: &Asked) -> Value {
     match asked {
         Asked::Connect(question) => {
-            let user_properties = question.user_properties();
-            connect(&question.connect(&user_properties))
+            let lists = question.lists();
+            connect(&question.connect(&lists))
         }
         Asked::Publish(question) => {
             let (attributes, user_properties) = (question.attributes(), question.user_properties());
@@ -434,6 +448,9 @@ fn connect(connect: &contract::Connect<'_>) -> Value {
         ("authentication_data_hex", connect.authentication_data.map(|_| "")),
     ];
     put_optional(&mut value, optional);
+    if let (Some(told), Some(object)) = (&connect.connection.tls, value.as_object_mut()) {
+        object.insert("tls".to_owned(), tls::tls(told));
+    }
     value
 }
 

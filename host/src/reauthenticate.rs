@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::broker::Batch;
 use crate::client::EstablishedClient;
-use crate::connect::auth_packet;
+use crate::connect::{auth_packet, identity, named};
 use crate::guest_view::WhoIsThis;
 use crate::reason::Close;
 use crate::records;
@@ -50,13 +50,15 @@ pub(crate) async fn handle(
         return Err(Close::protocol("AUTH with another authentication method", "MQTT-4.12.1-1"));
     }
     authentication.is_challenged = false;
-    let (connection_id, peer) = (authentication.connection_id, authentication.peer);
+    let (connection_id, peer) = (authentication.connection_id, authentication.peer.clone());
+    let identity = identity(&client.gateway, &peer).map_err(|error| Close::from_refusal(&error))?;
+    let connect = named(&connect, &identity);
     let data = auth.data().map(<[u8]>::to_vec);
     let gateway = &client.gateway;
     let client_id = client.session.key.client_id.as_ref();
-    let question = || WhoIsThis::new(gateway, &connect, connection_id, peer, data);
+    let question = || WhoIsThis::new(gateway, &connect, connection_id, &peer, data);
     tracing::debug!(device = %client.device.name, begins, "authenticates again");
-    let step = verification::verify(gateway, &connect, client_id, question).await;
+    let step = verification::verify(gateway, &connect, client_id, &peer, question).await;
     match step {
         Err(refusal) => Err(Close::from_refusal(&refusal)),
         Ok(Step::Challenge(challenge)) => {

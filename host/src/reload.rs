@@ -10,6 +10,7 @@ use portreeve_plugin::{Concluded, Difference};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Watch};
+use crate::credentials::{Credentials, Looked};
 use crate::gateway::Gateway;
 use crate::plugins::scan::{STILL, Scanner, Stamp, Trust, stamp};
 
@@ -89,6 +90,8 @@ pub(crate) struct Reload {
     pub(crate) set: PluginSet,
     pub(crate) scanner: Option<Scanner>,
     pub(crate) gateways: Vec<Arc<Gateway>>,
+    /// `None` before the start is done.
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) concluded: mpsc::Receiver<Concluded>,
     pub(crate) differences: mpsc::Receiver<Difference>,
     pub(crate) differing: Differences,
@@ -176,7 +179,12 @@ impl Reload {
             folder => Some(folder.to_owned()),
         };
         let configuration = self.config.path.as_ref().and_then(folder);
-        let directories = self.config.plugins.iter().cloned().chain(configuration);
+        let certificates = self.credentials.iter().flat_map(Credentials::files);
+        let certificates = certificates.filter_map(|file| folder(&file));
+        // One that is not there yet is looked for now and then.
+        let certificates = certificates.filter(|folder| folder.is_dir());
+        let directories = self.config.plugins.iter().cloned();
+        let directories = directories.chain(configuration).chain(certificates);
         let directories: BTreeSet<PathBuf> = directories.collect();
         let watcher = Watcher::start(&Vec::from_iter(directories));
         self.watch_files(&watcher);
@@ -187,7 +195,7 @@ impl Reload {
     fn watch_files(&self, watcher: &Watcher) {
         let names = self.set.plugins().keys();
         let files = names.flat_map(|name| self.set.files(name)).chain(self.config.path.clone());
-        watcher.watch_files(files);
+        watcher.watch_files(files.chain(self.credentials.iter().flat_map(Credentials::files)));
     }
 
     /// Looks at the files, and makes the changes that they ask for. Gives the time after which they
@@ -200,7 +208,16 @@ impl Reload {
         if is_configured || is_changed {
             self.settle(by);
         }
-        config_again.into_iter().chain(plugins_again).min()
+        let looked = self.look_at_credentials(false, by).await;
+        config_again.into_iter().chain(plugins_again).chain(looked.again_after).min()
+    }
+
+    /// Loads certificates, keys and CRLs that changed.
+    async fn look_at_credentials(&mut self, is_asked: bool, by: &str) -> Looked {
+        match &mut self.credentials {
+            Some(credentials) => credentials.look(&self.config, is_asked, by).await,
+            None => Looked::default(),
+        }
     }
 
     /// Loads what changed in the plugin directory. Says whether something did, and when it is to be
@@ -307,9 +324,12 @@ impl Reload {
                     scanner.look_again(&refused);
                 }
                 (_, again_after) = self.look_at_plugins(Trust::AsItIs, &by).await;
-                match self.settle(&by) && is_readable {
-                    true => Ok(self.summary()),
-                    false => Err("the configuration has mistakes; see the log".to_owned()),
+                let is_settled = self.settle(&by) && is_readable;
+                let mistakes = self.look_at_credentials(true, &by).await.mistakes;
+                match (is_settled, mistakes.as_slice()) {
+                    (true, []) => Ok(self.summary()),
+                    (false, _) => Err("the configuration has mistakes; see the log".to_owned()),
+                    (true, mistakes) => Err(mistakes.join("; ")),
                 }
             }
             Command::RollBack { plugin, to, saw } => {

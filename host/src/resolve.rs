@@ -13,6 +13,7 @@ use crate::broker::{Broker, PublishRates};
 use crate::config::{
     BindingConfig, Config, DirectionConfig, GatewayConfig, ListenerConfig, VerificationConfig,
 };
+use crate::credentials::TlsByGateway;
 use crate::devices::Registry;
 use crate::gateway::{Binding, Gateway, Rules, Verification};
 use crate::metrics::Metrics;
@@ -36,6 +37,7 @@ pub(crate) struct Resolved {
 pub(crate) fn resolve(
     config: &Config,
     plugins: &Plugins,
+    tls: &TlsByGateway,
     store: Option<Arc<Store>>,
 ) -> Result<Resolved, Vec<String>> {
     let limits = &config.limits;
@@ -63,6 +65,7 @@ pub(crate) fn resolve(
             gateway.name.as_str().into(),
             gateway.product.as_str().into(),
             gateway.limits.clone(),
+            tls.get(&gateway.name).cloned(),
             rules,
             Arc::clone(&broker),
             Arc::clone(&connection_ids),

@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, SOCKET_PATH_BYTES_MAX, Socket};
 use crate::broker::Broker;
-use crate::config::{Config, Durability, ListenerConfig, ListenerKind};
+use crate::config::{Config, Durability, ListenerConfig};
+use crate::credentials::{self, Credentials, TlsByGateway};
 use crate::gateway::{Gateway, Verification};
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
@@ -141,7 +142,15 @@ fn unreadable(directory: &Path, error: std::io::Error) -> StartError {
 /// # Errors
 /// Every mistake.
 pub fn check(config: &Config, plugins: &PluginDirectory) -> Result<(), Vec<String>> {
-    resolve(config, &plugins.plugins, None).map(drop)
+    resolve(config, &plugins.plugins, &TlsByGateway::new(), None).map(drop)
+}
+
+/// Whether certificates, keys, CRLs and staples are there and fit together.
+///
+/// # Errors
+/// Every mistake.
+pub async fn check_tls(config: &Config) -> Result<(), Vec<String>> {
+    Credentials::start(config, TaskTracker::new()).await.map(drop)
 }
 
 /// The plugins at the start, and what watches them from then on.
@@ -184,6 +193,7 @@ async fn start_plugins(config: &Config) -> Result<Reload, StartError> {
         set,
         scanner,
         gateways: Vec::new(),
+        credentials: None,
         concluded: concluded_receiver,
         differences: differences_receiver,
         differing: Differences::into_directory(remembered),
@@ -208,12 +218,22 @@ impl Server {
         let mut reload = start_plugins(config).await?;
         reload.reread = reread;
         // Mistakes are reported before the store is opened, which may take a while.
-        let checked = resolve(config, reload.set.plugins(), None);
-        checked.map_err(|mistakes| with_refused(mistakes, &reload.set))?;
+        let tasks = TaskTracker::new();
+        let credentials = Credentials::start(config, tasks.clone()).await;
+        let none = TlsByGateway::new();
+        let checked = resolve(config, reload.set.plugins(), &none, None).map(drop);
+        let mistakes = credentials.as_ref().map(drop).err().cloned();
+        let mistakes: Vec<String> =
+            checked.err().into_iter().flatten().chain(mistakes.into_iter().flatten()).collect();
+        if !mistakes.is_empty() {
+            return Err(with_refused(mistakes, &reload.set));
+        }
+        let (credentials, tls) = credentials.map_err(StartError::Mistakes)?;
         let socket = admin_socket(config)?;
         let (store, contents) = open_store(config).await?.unzip();
-        let Resolved { broker, gateways } = resolve(config, reload.set.plugins(), store)
+        let Resolved { broker, gateways } = resolve(config, reload.set.plugins(), &tls, store)
             .map_err(|mistakes| with_refused(mistakes, &reload.set))?;
+        reload.credentials = Some(credentials);
         reload.gateways = gateways.iter().map(|(gateway, _)| Arc::clone(gateway)).collect();
         // A start that fails ends nothing that is stored. Dropped before the broker, since it stands
         // behind it.
@@ -235,7 +255,7 @@ impl Server {
             }
         }
         stops_store.served();
-        Ok(Self::serve(config, broker, bound, reload, socket))
+        Ok(Self::serve(config, broker, bound, reload, socket, tasks))
     }
 
     fn serve(
@@ -244,10 +264,15 @@ impl Server {
         bound: Vec<Listener>,
         reload: Reload,
         socket: Option<Socket>,
+        tasks: TaskTracker,
     ) -> Self {
-        let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
         let view = reload.set.view();
+        let gateways: Arc<[Arc<Gateway>]> = reload.gateways.clone().into();
+        for (tls, lists) in reload.credentials.iter().flat_map(Credentials::lists) {
+            let kept = credentials::keep(Arc::clone(tls), Arc::clone(lists));
+            tasks.spawn(until(shutdown.clone(), kept));
+        }
         let (reloader, changes) = reload.task();
         // A thread of its own: it reads and writes files, which may take long on a network file
         // system, and no connection is to wait for them.
@@ -270,6 +295,7 @@ impl Server {
             tasks.spawn(socket.serve(Admin {
                 reloader,
                 view,
+                gateways,
                 broker: Arc::clone(&broker),
                 shutdown: shutdown.clone(),
             }));
@@ -456,10 +482,7 @@ fn admin_socket(config: &Config) -> Result<Option<Socket>, StartError> {
 
 fn announce(listener: &Listener, address: SocketAddr) {
     let gateway = &listener.gateway;
-    let kind = match listener.kind {
-        ListenerKind::Tcp => "tcp",
-        ListenerKind::WebSocket => "ws",
-    };
+    let kind = listener.kind.name();
     let rules = gateway.rules();
     let verification = match &rules.verification {
         Verification::Open => "open".to_owned(),

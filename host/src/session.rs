@@ -272,6 +272,16 @@ impl Session {
         }
     }
 
+    /// The same for connection number `generation` only. Says whether it is the session's.
+    pub(crate) fn close_connection(&self, generation: u64, reason_code: ReasonCode) -> bool {
+        let is_it = self.state.lock().must_close(generation).is_none();
+        // Another one that takes over in between has the same device, and is looked at itself.
+        if is_it {
+            self.close(reason_code);
+        }
+        is_it
+    }
+
     /// Marks the session as ended, so that its connection closes. Returns what it leaves behind.
     fn end(&self) -> Ended {
         let mut state = self.state.lock();

@@ -7,9 +7,10 @@ use portreeve_mqtt::{Connect, ReasonCode};
 use portreeve_plugin::contract::Verdict;
 use portreeve_plugin::{CallError, Plugin};
 
-use crate::devices::{Admitted, Device, DeviceName, Origin};
+use crate::devices::{Admitted, Certified, Device, DeviceName, Origin};
 use crate::gateway::{Gateway, Verification};
 use crate::guest_view::{self, WhoIsThis};
+use crate::peer::Peer;
 use crate::permissions::Permissions;
 use crate::reason::Refusal;
 
@@ -48,6 +49,7 @@ pub(crate) async fn verify(
     gateway: &Gateway,
     connect: &Connect<'_>,
     client_id: &str,
+    peer: &Peer,
     question: impl FnOnce() -> WhoIsThis,
 ) -> Result<Step, Refusal> {
     let rules = gateway.rules();
@@ -59,7 +61,7 @@ pub(crate) async fn verify(
     }
     match &rules.verification {
         Verification::Open => Ok(Step::Admitted(open(gateway, connect, client_id))),
-        Verification::OneParty => one_party(gateway, connect, client_id).map(Step::Admitted),
+        Verification::OneParty => one_party(gateway, connect, client_id, peer).map(Step::Admitted),
         Verification::Plugin(plugin) => {
             let verdict = plugin.verify(question()).await;
             let verdict = verdict.map_err(|error| {
@@ -108,12 +110,23 @@ fn one_party(
     gateway: &Gateway,
     connect: &Connect<'_>,
     client_id: &str,
+    peer: &Peer,
 ) -> Result<Admission, Refusal> {
     let user_name = connect.user_name.unwrap_or_default();
     let password = connect.password.unwrap_or_default();
-    let device = gateway.broker.registry.authenticate(&gateway.product, user_name, password);
-    let refused =
-        || Refusal::new(ReasonCode::BadUserNameOrPassword, "unknown device or wrong password");
+    let shown = peer.certificate().map(|certificate| Certified {
+        fingerprint: certificate.fingerprint,
+        common_name: certificate.common_name.as_deref(),
+    });
+    let registry = &gateway.broker.registry;
+    let device = registry.authenticate(&gateway.product, user_name, password, shown);
+    let refused = || {
+        let message = match shown {
+            None => "unknown device or wrong password",
+            Some(_) => "unknown device, wrong password or another device's certificate",
+        };
+        Refusal::new(ReasonCode::BadUserNameOrPassword, message)
+    };
     let device = device.ok_or_else(refused)?;
     if !device.enabled {
         return Err(Refusal::new(

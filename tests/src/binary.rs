@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
@@ -41,13 +42,25 @@ pub struct Process {
     /// Where its first listener is.
     pub address: SocketAddr,
     log: Receiver<String>,
+    /// Lines of its log before it listened.
+    pub said: Vec<String>,
 }
 
 /// An address of this machine that nobody listens on.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it has an address")
+    // Not one that the system gives to whoever asks for any, and not one twice: some time goes by
+    // before it is listened on. Test programs that run at a time begin at different places.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(97);
+    loop {
+        let next = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + next % 20_000).expect("it is below 30,000");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 impl Process {
@@ -84,7 +97,7 @@ impl Process {
             if let Some((_, rest)) = line.split_once("address=") {
                 let address = rest.split_whitespace().next().and_then(|text| text.parse().ok());
                 if let Some(address) = address {
-                    return Ok(Self { child, address, log });
+                    return Ok(Self { child, address, log, said });
                 }
             }
             said.push(line);

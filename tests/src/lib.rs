@@ -13,13 +13,18 @@
 pub mod binary;
 pub mod client;
 pub mod crash;
+pub mod der;
 pub mod gateway;
 pub mod guests;
 pub mod hostile;
 pub mod load;
 pub mod model;
+pub mod openssl;
+pub mod pki;
 pub mod plugins;
 pub mod question;
+pub mod responder;
+pub mod tls_gateway;
 pub mod web;
 pub mod wire;
 

@@ -3,7 +3,7 @@
 use portreeve_plugin::contract::{
     Connect, Connection, Context, Device, Direction, MessageParam, Protocol, Qos,
 };
-use portreeve_plugin::{ConnectQuestion, Pairs, PublishQuestion};
+use portreeve_plugin::{ConnectLists, ConnectQuestion, Pairs, PublishQuestion};
 
 /// A PUBLISH with this payload, or a CONNECT.
 #[derive(Debug, Clone, Copy)]
@@ -51,11 +51,11 @@ impl ConnectQuestion for Question {
         "device-1"
     }
 
-    fn user_properties(&self) -> Pairs<'_> {
-        vec![("a", "b")]
+    fn lists(&self) -> ConnectLists<'_> {
+        ConnectLists { user_properties: vec![("a", "b")], ..ConnectLists::default() }
     }
 
-    fn connect<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> Connect<'a> {
+    fn connect<'a>(&'a self, lists: &'a ConnectLists<'a>) -> Connect<'a> {
         Connect {
             connection: Connection {
                 id: 1,
@@ -71,7 +71,7 @@ impl ConnectQuestion for Question {
             keep_alive: 60,
             authentication_method: None,
             authentication_data: None,
-            user_properties,
+            user_properties: &lists.user_properties,
         }
     }
 }

@@ -21,8 +21,8 @@ use portreeve_plugin::contract::{
     Connect, Connection, Context, Device, Direction, MessageParam, Outcome, Protocol, Qos, Verdict,
 };
 use portreeve_plugin::{
-    CodeCache, ConnectQuestion, Engine, InstancePolicy, Manifest, Pairs, PublishQuestion, Version,
-    load_component,
+    CodeCache, ConnectLists, ConnectQuestion, Engine, InstancePolicy, Manifest, Pairs,
+    PublishQuestion, Version, load_component,
 };
 
 const FRAME: &[u8] = b"\x08\x66\x11\xc6\x0c\xe4";
@@ -92,11 +92,11 @@ impl ConnectQuestion for Question {
         "device-1"
     }
 
-    fn user_properties(&self) -> Pairs<'_> {
-        Vec::new()
+    fn lists(&self) -> ConnectLists<'_> {
+        ConnectLists::default()
     }
 
-    fn connect<'a>(&'a self, _user_properties: &'a [(&'a str, &'a str)]) -> Connect<'a> {
+    fn connect<'a>(&'a self, _lists: &'a ConnectLists<'a>) -> Connect<'a> {
         connect()
     }
 }

@@ -33,7 +33,7 @@ pub use host_functions::http::ClientError;
 pub use host_functions::state::StateSpace;
 pub use limits::{InstancePolicy, Limits};
 pub use plugin::{Concluded, Conclusion, Difference, Observer, Plugin, RolloutStatus, Traced};
-pub use question::{Answered, Asked, ConnectQuestion, Pairs, PublishQuestion};
+pub use question::{Answered, Asked, ConnectLists, ConnectQuestion, Pairs, PublishQuestion};
 pub use rollout::{RolloutPolicy, Share, Stage};
 pub use statistics::{AnswerKind, StatisticsSnapshot, Tally, Times};
 pub use version::{Manifest, Role, Version};

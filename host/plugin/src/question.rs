@@ -13,6 +13,21 @@ use crate::version::Role;
 /// Names and values, in order; a name may repeat.
 pub type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
+/// The lists of a question to a verifier, kept while the guest is asked.
+#[derive(Debug, Default)]
+pub struct ConnectLists<'a> {
+    /// User properties of the CONNECT.
+    pub user_properties: Pairs<'a>,
+    /// DNS names of the peer's certificate.
+    pub dns_names: Vec<&'a str>,
+    /// Its URIs.
+    pub uris: Vec<&'a str>,
+    /// Its email addresses.
+    pub email_addresses: Vec<&'a str>,
+    /// DER of the certificates above it.
+    pub chain: Vec<&'a [u8]>,
+}
+
 /// A question to a verifier: who is this?
 pub trait ConnectQuestion: Send + Sync + 'static {
     /// Who asks, as far as it can be told before it is verified: the same text for the same
@@ -25,11 +40,11 @@ pub trait ConnectQuestion: Send + Sync + 'static {
         self.device()
     }
 
-    /// The user properties, kept while the guest is asked.
-    fn user_properties(&self) -> Pairs<'_>;
+    /// The lists, kept while the guest is asked.
+    fn lists(&self) -> ConnectLists<'_>;
 
     /// The record that the guest is given.
-    fn connect<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> Connect<'a>;
+    fn connect<'a>(&'a self, lists: &'a ConnectLists<'a>) -> Connect<'a>;
 }
 
 /// A question to a parser: what does this message mean?
@@ -59,12 +74,12 @@ impl ConnectQuestion for Arc<dyn ConnectQuestion> {
         (**self).known_as()
     }
 
-    fn user_properties(&self) -> Pairs<'_> {
-        (**self).user_properties()
+    fn lists(&self) -> ConnectLists<'_> {
+        (**self).lists()
     }
 
-    fn connect<'a>(&'a self, user_properties: &'a [(&'a str, &'a str)]) -> Connect<'a> {
-        (**self).connect(user_properties)
+    fn connect<'a>(&'a self, lists: &'a ConnectLists<'a>) -> Connect<'a> {
+        (**self).connect(lists)
     }
 }
 
@@ -117,10 +132,13 @@ impl Asked {
         };
         match self {
             Self::Connect(question) => {
-                let user_properties = question.user_properties();
-                let connect = question.connect(&user_properties);
+                let lists = question.lists();
+                let connect = question.connect(&lists);
                 let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-                pairs(&user_properties)
+                let certificate = connect.connection.tls.and_then(|tls| tls.certificate);
+                // The names and the chain are as long as the certificate that holds them, or shared.
+                certificate.map_or(0, |certificate| 2 * certificate.der.len())
+                    + pairs(&lists.user_properties)
                     + connect.client_id.len()
                     + connect.user_name.map_or(0, str::len)
                     + length(connect.password)
@@ -265,8 +283,8 @@ impl<Q: ConnectQuestion> Ask for Verify<Q> {
         instance: &mut Instance,
     ) -> wasmtime::Result<Option<Result<Verdict, String>>> {
         let Export::Verifier(guest) = &instance.export else { return Ok(None) };
-        let user_properties = self.0.user_properties();
-        let connect = self.0.connect(&user_properties);
+        let lists = self.0.lists();
+        let connect = self.0.connect(&lists);
         guest.call_verify(&mut instance.store, connect).await.map(Some)
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, Peer, Problem};
+use super::{Admin, Peer, Problem, tls};
 use crate::plugin_json;
 use crate::plugins::short;
 use crate::reload::Command;
@@ -290,7 +290,9 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
         }
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, as_text(&versions)).into_response()
+    let mut text = as_text(&versions);
+    text.push_str(&tls::metrics(&admin.gateways));
+    (kind, text).into_response()
 }
 
 fn open(plugin: &Plugin) -> bool {

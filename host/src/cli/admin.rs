@@ -21,6 +21,17 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// That of a data directory or configuration file, if either is given.
+    pub(crate) fn of(data: Option<PathBuf>, config: Option<PathBuf>) -> Option<Self> {
+        let is_given = data.is_some() || config.is_some();
+        is_given.then_some(Self { admin: None, data, config })
+    }
+
+    /// Whether one listens.
+    pub(crate) fn is_there(&self) -> bool {
+        self.socket().is_ok_and(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok())
+    }
+
     /// Asks for a resource.
     ///
     /// # Errors

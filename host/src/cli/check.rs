@@ -51,6 +51,9 @@ async fn check(config: &Config) -> (Vec<String>, String) {
     if let Err(more) = portreeve::check(config, &directory) {
         mistakes.extend(more);
     }
+    if let Err(more) = portreeve::check_tls(config).await {
+        mistakes.extend(more);
+    }
     let names: Vec<&str> = directory.plugins.keys().map(String::as_str).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let summary = format!("ok: {} gateway(s), plugins: {names}", config.gateways.len());

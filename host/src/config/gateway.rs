@@ -1,6 +1,7 @@
 //! `[[gateway]]`, its bindings and limits, and `[[device]]`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use ipnet::IpNet;
 use portreeve_mqtt::{Limits as PacketLimits, TopicFilter, TopicName};
 
 use super::reader::{Section, one_of};
+use super::tls::TlsConfig;
 use super::{
     BindingConfig, DirectionConfig, GatewayConfig, ListenerConfig, ListenerKind, VerificationConfig,
 };
-use crate::devices::{Device, DeviceName, ImportedDevice, Origin};
+use crate::devices::{CertificateMatch, Device, DeviceName, ImportedDevice, Origin};
 use crate::gateway::{GatewayLimits, OnError, TopicRule, TopicRules};
 use crate::permissions::Action;
 use crate::session::{QueuePolicy, SessionLimits};
@@ -34,10 +36,11 @@ impl GatewayConfig {
             checks_payload_format: false,
             response_information: None,
             limits: GatewayLimits::default(),
+            tls: None,
         }
     }
 
-    pub(super) fn from_section(section: Section<'_>) -> Self {
+    pub(super) fn from_section(section: Section<'_>, folder: &Path) -> Self {
         let mut gateway =
             Self { listeners: Vec::new(), sys_readers: Vec::new(), ..Self::development() };
         if let Some(name) = section.required_string("name", "main") {
@@ -73,6 +76,8 @@ impl GatewayConfig {
         if let Some(limits) = section.table("limits") {
             gateway.limits.read(&limits);
         }
+        gateway.tls = section.table("tls").map(|tls| TlsConfig::from_section(&tls, folder));
+        TlsConfig::check(&section, &gateway);
         section.finish();
         gateway
     }
@@ -91,7 +96,9 @@ fn listener_from_section(section: &Section<'_>) -> Option<ListenerConfig> {
         }
         address
     });
-    let kinds = [("tcp", ListenerKind::Tcp), ("ws", ListenerKind::WebSocket)];
+    let kinds =
+        [ListenerKind::Tcp, ListenerKind::Tls, ListenerKind::WebSocket, ListenerKind::WebSocketTls]
+            .map(|kind| (kind.name(), kind));
     let kind = section.choice("kind", &kinds).unwrap_or(ListenerKind::Tcp);
     let trusted_proxies = section.strings("trusted_proxies").map(|networks| {
         let parsed = networks.iter().filter_map(|text| {
@@ -336,12 +343,18 @@ pub(super) fn device_from_section(section: Section<'_>) -> Option<ImportedDevice
         }
         parsed.ok()
     });
-    let user_name = section.required_string("user_name", "device-1");
-    let password = section.required_string("password", "secret").filter(|password| {
-        if password.is_empty() {
+    let certificate = device_certificate(&section);
+    // A certificate may stand for both.
+    let text = |key: &'static str, example: &str| match certificate.is_some() {
+        true => section.string(key).or_else(|| Some(String::new())),
+        false => section.required_string(key, example),
+    };
+    let user_name = text("user_name", "device-1");
+    let password = text("password", "secret").filter(|password| {
+        if password.is_empty() && certificate.is_none() {
             section.problem("password", "is empty", "a device without password cannot be verified");
         }
-        !password.is_empty()
+        !password.is_empty() || certificate.is_some()
     });
     let product = section.string("product").unwrap_or_else(|| "default".to_owned());
     let serial_number = section.string("serial_number");
@@ -358,7 +371,25 @@ pub(super) fn device_from_section(section: Section<'_>) -> Option<ImportedDevice
         serial_number,
         user_name: user_name?,
         password: password?.into_bytes(),
+        certificate,
     })
+}
+
+/// `certificate_fingerprint` or `certificate_common_name`.
+fn device_certificate(section: &Section<'_>) -> Option<CertificateMatch> {
+    let fingerprint = section.string("certificate_fingerprint");
+    let common_name = section.string("certificate_common_name");
+    if fingerprint.is_some() && common_name.is_some() {
+        section.problem("certificate_common_name", "goes without certificate_fingerprint", "");
+    }
+    let Some(text) = fingerprint else { return common_name.map(CertificateMatch::CommonName) };
+    // As openssl prints it, too.
+    let bytes = hex::decode(text.replace(':', "")).ok().and_then(|bytes| bytes.try_into().ok());
+    if bytes.is_none() {
+        let hint = "write the 64 hex digits that openssl x509 -fingerprint -sha256 prints";
+        section.problem("certificate_fingerprint", "is no SHA-256 fingerprint", hint);
+    }
+    bytes.map(CertificateMatch::Fingerprint)
 }
 
 /// Names and addresses that stand twice.

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use portreeve_mqtt::ReasonCode;
+use portreeve_tls::stream::{HandshakeError, TlsStream};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::transport::{self, Transport};
-use super::{Connection, Deadlines, Handshakes, handshake, proxy};
+use super::transport::{self, Socket, Transport};
+use super::{Connection, Deadlines, Handshakes, farewell, handshake, proxy};
 use crate::config::ListenerKind;
 use crate::connect::Accepted;
 use crate::gateway::Gateway;
+use crate::peer::{Peer, PeerTls};
+use crate::tls::{LiveGuard, Tls};
 
 /// A connection that was accepted by a listener.
 pub(crate) struct Arrival {
@@ -31,8 +34,17 @@ pub(crate) struct Arrival {
 /// A place among the connections of a gateway, counted for as long as it lives.
 pub(crate) struct Place {
     gateway: Arc<Gateway>,
+    /// What most connections do not have.
+    more: Option<Box<More>>,
+}
+
+/// More that is counted for a connection.
+#[derive(Default)]
+struct More {
     /// Where connections are counted by address.
-    address: Option<Box<IpAddr>>,
+    address: Option<IpAddr>,
+    /// Where the device has a certificate.
+    live: Option<LiveGuard>,
 }
 
 impl Place {
@@ -43,7 +55,7 @@ impl Place {
     pub(crate) fn take(gateway: &Arc<Gateway>) -> Result<Self, &'static str> {
         let broker = &gateway.broker;
         // Given back by the drop, also when there is no room.
-        let place = Self { gateway: Arc::clone(gateway), address: None };
+        let place = Self { gateway: Arc::clone(gateway), more: None };
         let of_all = broker.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let of_gateway = gateway.connections.fetch_add(1, Ordering::Relaxed);
         if of_gateway >= gateway.limits.connections_max {
@@ -67,8 +79,15 @@ impl Place {
             return false;
         }
         *open += 1;
-        self.address = Some(Box::new(address));
+        self.more.get_or_insert_default().address = Some(address);
         true
+    }
+
+    /// Keeps the session among those whose certificates are looked at again.
+    fn set_live(&mut self, live: Option<LiveGuard>) {
+        if live.is_some() {
+            self.more.get_or_insert_default().live = live;
+        }
     }
 }
 
@@ -76,7 +95,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.gateway.broker.metrics.connections.fetch_sub(1, Ordering::Relaxed);
         self.gateway.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = self.address.take() {
+        if let Some(address) = self.more.take().and_then(|more| more.address) {
             let mut by_address = self.gateway.by_address.lock();
             if let Some(open) = by_address.get_mut(&address) {
                 *open -= 1;
@@ -106,29 +125,30 @@ async fn establish(arrival: Box<Arrival>) -> Option<Box<Connection>> {
     let Arrival { stream, peer, kind, is_behind_proxy, mut place, handshake, .. } = *arrival;
     let gateway = Arc::clone(&place.gateway);
     let deadline = Instant::now() + gateway.limits.connect_timeout;
-    let packet_bytes_max = gateway.limits.connect_packet.packet_bytes_max;
-    let opening = open(stream, peer, kind, is_behind_proxy, packet_bytes_max);
+    let opening = open(stream, peer, kind, is_behind_proxy, &gateway);
     let opened = timeout_at(deadline, opening).await;
-    let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let opened = opened.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
     let (stream, peer) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            let metrics = &gateway.broker.metrics;
-            metrics.connections_refused.add(1);
-            metrics.connect_timeouts.add(u64::from(error.kind() == io::ErrorKind::TimedOut));
-            tracing::debug!(%peer, gateway = %gateway.name, %error, "connection not opened");
+            drop(handshake);
+            not_opened(error, peer, &gateway).await;
             return None;
         }
     };
-    if !place.take_address(peer.ip()) {
+    if !place.take_address(peer.address.ip()) {
         gateway.broker.metrics.connections_refused_address.add(1);
+        let peer = peer.address;
         tracing::warn!(%peer, gateway = %gateway.name, limit = "connections_per_address_max", "connection refused: so many are open from its address");
         return None;
     }
     let (mut stream, accepted, rest) =
-        handshake::accept(stream, peer, &gateway, handshake, deadline).await?;
+        handshake::accept(stream, &peer, &gateway, handshake, deadline).await?;
     stream.allow_packets(gateway.limits.packet.packet_bytes_max);
     let Accepted { client, connack, will, keep_alive, expires_at, .. } = accepted;
+    if let (Some(tls), Some(session)) = (&gateway.tls, &peer.tls) {
+        place.set_live(tls.enter(session, &client.session, client.generation));
+    }
     let now = Instant::now();
     let deadlines = Deadlines {
         keep_alive: keep_alive.map(|keep_alive| keep_alive * 3 / 2),
@@ -140,7 +160,7 @@ async fn establish(arrival: Box<Arrival>) -> Option<Box<Connection>> {
     let timer = Box::pin(sleep_until(deadlines.next().unwrap_or(now)));
     Some(Box::new(Connection {
         stream,
-        peer,
+        peer: peer.address,
         place,
         client,
         will,
@@ -153,18 +173,94 @@ async fn establish(arrival: Box<Arrival>) -> Option<Box<Connection>> {
     }))
 }
 
-/// What comes before MQTT: whose connection it is, and the opening of a WebSocket.
+/// Why a connection was not opened.
+enum NotOpened {
+    Io(io::Error),
+    /// Its TLS handshake failed; the socket is there to be closed in order.
+    Tls(Box<(HandshakeError, TcpStream)>),
+}
+
+impl From<io::Error> for NotOpened {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+async fn not_opened(why: NotOpened, peer: SocketAddr, gateway: &Gateway) {
+    let metrics = &gateway.broker.metrics;
+    metrics.connections_refused.add(1);
+    match why {
+        NotOpened::Io(error) => {
+            metrics.connect_timeouts.add(u64::from(error.kind() == io::ErrorKind::TimedOut));
+            tracing::debug!(%peer, gateway = %gateway.name, %error, "connection not opened");
+        }
+        NotOpened::Tls(failed) => {
+            let (error, socket) = *failed;
+            if gateway.may_log_handshake() {
+                let subject = error.subject.as_deref().unwrap_or_default();
+                let (kind, reason) = (error.fault.name(), &error.why);
+                tracing::warn!(%peer, gateway = %gateway.name, kind, subject, reason, "TLS handshake refused");
+            }
+            // The alert is to arrive.
+            farewell::say(Transport::Tcp(socket), &[]).await;
+        }
+    }
+}
+
+/// What comes before MQTT: whose connection it is, TLS, and the opening of a WebSocket.
 async fn open(
     mut stream: TcpStream,
     peer: SocketAddr,
     kind: ListenerKind,
     is_behind_proxy: bool,
-    packet_bytes_max: u32,
-) -> io::Result<(Transport, SocketAddr)> {
+    gateway: &Gateway,
+) -> Result<(Transport, Peer), NotOpened> {
     let told = if is_behind_proxy { proxy::read_header(&mut stream).await? } else { None };
-    let stream = match kind {
-        ListenerKind::Tcp => Transport::Tcp(stream),
-        ListenerKind::WebSocket => transport::accept_web_socket(stream, packet_bytes_max).await?,
+    let mut peer = Peer { address: told.unwrap_or(peer), tls: None };
+    let socket = match (kind.is_tls(), &gateway.tls) {
+        (false, _) => Socket::Tcp(stream),
+        (true, Some(tls)) => {
+            let (stream, session) = Box::pin(secure(stream, tls)).await?;
+            peer.tls = Some(Arc::new(session));
+            Socket::Tls(Box::new(stream))
+        }
+        (true, None) => return Err(io::Error::other("the gateway has no TLS").into()),
     };
-    Ok((stream, told.unwrap_or(peer)))
+    let stream = match (kind, socket) {
+        (ListenerKind::WebSocket | ListenerKind::WebSocketTls, socket) => {
+            let packet_bytes_max = gateway.limits.connect_packet.packet_bytes_max;
+            transport::accept_web_socket(socket, packet_bytes_max).await?
+        }
+        (_, Socket::Tcp(stream)) => Transport::Tcp(stream),
+        (_, Socket::Tls(stream)) => Transport::Tls(stream),
+    };
+    Ok((stream, peer))
+}
+
+/// The TLS handshake.
+async fn secure(stream: TcpStream, tls: &Tls) -> Result<(TlsStream, PeerTls), NotOpened> {
+    let current = tls.current();
+    let accepting = portreeve_tls::stream::accept(stream, &current.generation);
+    let accepted = match timeout(current.handshake_timeout, accepting).await {
+        Err(_) => {
+            tls.metrics.timed_out();
+            return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        }
+        Ok(Err(failed)) => {
+            tls.metrics.failed(failed.0.fault);
+            return Err(NotOpened::Tls(failed));
+        }
+        Ok(Ok(accepted)) => accepted,
+    };
+    tls.metrics.accepted(&accepted);
+    let portreeve_tls::stream::Accepted {
+        stream, version, cipher_suite, server_name, peer, ..
+    } = *accepted;
+    let (verified, refused) = match peer {
+        Ok(verified) => (verified, None),
+        Err(refusal) => (None, Some(refusal.why)),
+    };
+    let mut session = PeerTls::new(version, cipher_suite, server_name, verified);
+    session.refused = refused;
+    Ok((stream, session))
 }

@@ -1,6 +1,5 @@
 //! From accept to CONNACK: CONNECT under a deadline, and the answer that the standard demands.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portreeve_mqtt::{
@@ -14,6 +13,7 @@ use super::{Transport, farewell};
 use crate::client::Authentication;
 use crate::connect::{self, Accepted, Exchange};
 use crate::gateway::Gateway;
+use crate::peer::Peer;
 use crate::reason::Refusal;
 
 /// A place among the handshakes of a gateway; given back when CONNECT is decided.
@@ -45,11 +45,12 @@ enum NoPacket {
 /// nothing when it was turned away.
 pub(super) async fn accept(
     stream: Transport,
-    peer: SocketAddr,
+    peer: &Peer,
     gateway: &Arc<Gateway>,
     place: Handshakes,
     deadline: Instant,
 ) -> Option<(Transport, Accepted, Vec<u8>)> {
+    let address = peer.address;
     let mut unverified = Unverified { stream, buffer: Vec::new(), gateway, deadline };
     let metrics = &gateway.broker.metrics;
     let bytes = match unverified.connect_bytes().await {
@@ -57,13 +58,13 @@ pub(super) async fn accept(
         Err(NoPacket::Gone(why)) => {
             metrics.connections_refused.add(1);
             metrics.connect_timeouts.add(u64::from(why == NOT_IN_TIME));
-            tracing::debug!(%peer, gateway = %gateway.name, why, "no CONNECT");
+            tracing::debug!(peer = %address, gateway = %gateway.name, why, "no CONNECT");
             return None;
         }
         Err(NoPacket::Fault(error)) => {
             metrics.protocol_faults.add(1);
             metrics.packets_too_large.add(u64::from(error.fault == Fault::PacketTooLarge));
-            tracing::debug!(%peer, gateway = %gateway.name, %error, "no valid CONNECT");
+            tracing::debug!(peer = %address, gateway = %gateway.name, %error, "no valid CONNECT");
             let answer = answer_to_fault(&unverified.buffer, &error);
             drop(place);
             farewell::say(unverified.stream, &answer).await;
@@ -76,13 +77,14 @@ pub(super) async fn accept(
         Ok(mut accepted) => {
             if connect.authentication_method().is_some() {
                 let (connect, connection_id) = (bytes.clone(), accepted.connection_id);
+                let peer = peer.clone();
                 let authentication =
                     Authentication { connect, connection_id, peer, is_challenged: false };
                 accepted.client.authentication = Some(Box::new(authentication));
             }
             metrics.connects_admitted.add(1);
             let device = accepted.client.device.name.as_str();
-            tracing::debug!(device, client_id = connect.client_id, %peer, gateway = %gateway.name, "connected");
+            tracing::debug!(device, client_id = connect.client_id, peer = %address, gateway = %gateway.name, "connected");
             Some((unverified.stream, accepted, unverified.buffer))
         }
         Err(refusal) => {
@@ -100,11 +102,13 @@ pub(super) async fn accept(
     }
 }
 
-fn log_refusal(connect: &Connect<'_>, peer: SocketAddr, gateway: &Gateway, refusal: &Refusal) {
+fn log_refusal(connect: &Connect<'_>, peer: &Peer, gateway: &Gateway, refusal: &Refusal) {
+    let certificate = peer.certificate().map(|certificate| certificate.subject.as_str());
     tracing::info!(
         client_id = connect.client_id,
         user_name = connect.user_name.unwrap_or_default(),
-        %peer,
+        peer = %peer.address,
+        certificate,
         gateway = %gateway.name,
         reason = refusal.reason_code.name(),
         why = refusal.message,

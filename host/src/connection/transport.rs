@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use portreeve_tls::stream::TlsStream;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tungstenite::error::Error as WebSocketError;
@@ -30,7 +31,37 @@ const POLL_BYTES_MAX: usize = 64 << 10;
 /// What a connection reads from and writes to.
 pub(crate) enum Transport {
     Tcp(TcpStream),
+    Tls(Box<TlsStream>),
     WebSocket(Box<Framed>),
+}
+
+/// What a WebSocket reads from and writes to.
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream>),
+}
+
+impl Socket {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.socket(),
+        }
+    }
+
+    fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Tls(stream) => stream.try_read(buffer),
+        }
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
+        }
+    }
 }
 
 /// A WebSocket whose handshake is done.
@@ -46,7 +77,7 @@ pub(crate) struct Framed {
 
 /// A stream whose calls never wait, and that has no more bytes than may be read in one poll.
 pub(crate) struct NonBlocking {
-    stream: TcpStream,
+    stream: Socket,
     bytes_left: usize,
 }
 
@@ -76,7 +107,8 @@ impl Transport {
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(stream) => stream,
-            Self::WebSocket(framed) => &framed.socket.get_ref().stream,
+            Self::Tls(stream) => stream.socket(),
+            Self::WebSocket(framed) => framed.socket.get_ref().stream.tcp(),
         }
     }
 
@@ -89,6 +121,7 @@ impl Transport {
         match self {
             // Unlike `try_read`, this knows that a short read was the last one and saves a call.
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => stream.poll_read(cx, buffer),
             Self::WebSocket(framed) => framed.poll_read(cx, buffer),
         }
     }
@@ -109,6 +142,7 @@ impl Transport {
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
             Self::WebSocket(framed) => framed.try_write(bytes),
         }
     }
@@ -144,7 +178,21 @@ impl Transport {
             let _closed = framed.socket.close(Some(frame));
             let _flushed = framed.socket.flush();
         }
-        rustix::net::shutdown(self.tcp(), rustix::net::Shutdown::Write).map_err(io::Error::from)
+        let tls = match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => Some(stream),
+            Self::WebSocket(framed) => match &mut framed.socket.get_mut().stream {
+                Socket::Tcp(_) => None,
+                Socket::Tls(stream) => Some(stream),
+            },
+        };
+        match tls {
+            Some(stream) => stream.end(),
+            None => {
+                let ended = rustix::net::shutdown(self.tcp(), rustix::net::Shutdown::Write);
+                ended.map_err(io::Error::from)
+            }
+        }
     }
 }
 
@@ -160,7 +208,7 @@ impl Framed {
                 match self.socket.flush() {
                     Ok(()) => self.answering = false,
                     Err(error) if would_block(&error) => {
-                        match self.socket.get_ref().stream.poll_write_ready(cx) {
+                        match self.socket.get_ref().stream.tcp().poll_write_ready(cx) {
                             Poll::Ready(Ok(())) => continue,
                             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                             Poll::Pending => return Poll::Pending,
@@ -191,7 +239,7 @@ impl Framed {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    match self.socket.get_ref().stream.poll_read_ready(cx) {
+                    match self.socket.get_ref().stream.tcp().poll_read_ready(cx) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                         Poll::Pending => return Poll::Pending,
@@ -267,7 +315,7 @@ fn choose(request: &Request, mut response: Response) -> Result<Response, ErrorRe
 /// # Errors
 /// What the peer did, or the stream said.
 pub(crate) async fn accept_web_socket(
-    stream: TcpStream,
+    stream: Socket,
     packet_bytes_max: u32,
 ) -> io::Result<Transport> {
     let message_bytes_max = message_bytes_max(packet_bytes_max);
@@ -288,7 +336,7 @@ pub(crate) async fn accept_web_socket(
             Err(HandshakeError::Failure(error)) => return Err(io_error(error)),
             Err(HandshakeError::Interrupted(handshake)) => {
                 // Mostly for the rest of the request; an answer to it fits into the socket.
-                handshake.get_ref().get_ref().stream.readable().await?;
+                handshake.get_ref().get_ref().stream.tcp().readable().await?;
                 handshake
             }
         };

@@ -1,0 +1,83 @@
+//! Lists whose issuer is not among the configured certificates: an intermediate that devices send
+//! with their own. They are verified when a path over it was verified, and not used before.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::Certificate;
+use crate::crl::{Crl, CrlFault, CrlRules};
+
+/// Intermediates that are remembered.
+const LEARNED_MAX: usize = 256;
+
+/// A list that nobody could verify yet.
+#[derive(Debug, Clone)]
+pub struct WaitingList {
+    /// As it was read, DER or PEM.
+    pub bytes: Vec<u8>,
+    /// What is accepted.
+    pub rules: CrlRules,
+    /// Where it comes from, for people.
+    pub origin: String,
+    /// From a server, and not from a file.
+    pub is_fetched: bool,
+}
+
+/// Lists that wait, and intermediates that verified paths went over.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lists: Vec<WaitingList>,
+    learned: Vec<Arc<Certificate>>,
+}
+
+impl Waiting {
+    /// Those from files make room for these.
+    pub(super) fn replace(&self, lists: Vec<WaitingList>) {
+        let mut state = self.state.lock();
+        state.lists.retain(|known| known.is_fetched);
+        state.lists.extend(lists);
+    }
+
+    /// A list that was fetched; it takes the place of the one from there.
+    pub(super) fn add(&self, list: WaitingList) {
+        let mut state = self.state.lock();
+        state.lists.retain(|known| known.origin != list.origin);
+        state.lists.push(list);
+    }
+
+    pub(super) fn learned(&self) -> Vec<Arc<Certificate>> {
+        self.state.lock().learned.clone()
+    }
+
+    /// Lists that this authority has signed; they wait no longer. Those that carry its name and are
+    /// not good are given up.
+    pub(super) fn learn(&self, authority: &Arc<Certificate>, now: i64) -> Vec<Arc<Crl>> {
+        let mut state = self.state.lock();
+        if state.learned.iter().any(|known| known.fingerprint == authority.fingerprint) {
+            return Vec::new();
+        }
+        if state.learned.len() < LEARNED_MAX {
+            state.learned.push(Arc::clone(authority));
+        }
+        let mut verified = Vec::new();
+        let issuers = [Arc::clone(authority)];
+        state.lists.retain(|list| match Crl::read(&list.bytes, &issuers, now, &list.rules) {
+            Ok(crl) => {
+                verified.push(Arc::new(crl));
+                false
+            }
+            Err(CrlFault::UnknownIssuer(_)) => true,
+            Err(error) => {
+                tracing::error!(list = list.origin, %error, "the CRL is not used");
+                false
+            }
+        });
+        verified
+    }
+}
