@@ -136,7 +136,7 @@ impl Credentials {
     }
 
     /// Looks whether files are others than those that were read, or `config` says something else,
-    /// and publishes what is good. With `is_asked` everything is read again.
+    /// and publishes what is good. With `is_asked` files that were refused are tried again.
     pub(crate) async fn look(&mut self, config: &Config, is_asked: bool, by: &str) -> Looked {
         let mut looked = Looked::default();
         for (gateway, tls) in with_tls(config) {
@@ -144,8 +144,9 @@ impl Credentials {
             let last = loaded.failed.as_ref().map_or(&loaded.files, |failed| &failed.files);
             let is_other = |(path, seen): (&PathBuf, &Option<Stamp>)| stamp(path) != *seen;
             let is_changed = loaded.config != *tls || last.iter().any(is_other);
-            let waits = loaded.failed.as_ref().is_some_and(|failed| !failed.is_told);
-            if is_asked || is_changed || waits {
+            let is_tried_again =
+                loaded.failed.as_ref().is_some_and(|failed| is_asked || !failed.is_told);
+            if is_changed || is_tried_again {
                 self.reload(gateway, tls, is_asked, by, &mut looked).await;
             } else if let Some(failed) = &loaded.failed {
                 looked.mistakes.extend(failed.mistakes.iter().cloned());
@@ -244,7 +245,10 @@ impl Credentials {
         let Material { identities, trust, issuers, crls, denied } = material;
         let others: Vec<Arc<Certificate>> =
             trust.iter().flat_map(|trust| trust.issuers().cloned()).collect();
-        let staplings = self.staplings(tls, &identities, &others).await?;
+        let earlier = before.map(|before| before.tls.current());
+        let earlier = earlier.as_ref().map(|current| current.staplings.as_slice());
+        let staplings =
+            self.staplings(tls, &identities, &others, earlier.unwrap_or_default()).await?;
         let mut lists = None;
         let clients = match (&tls.client, trust) {
             (Some(client), Some(trust)) => {
@@ -316,6 +320,7 @@ impl Credentials {
         tls: &TlsConfig,
         identities: &[Arc<Identity>],
         others: &[Arc<Certificate>],
+        earlier: &[Arc<Stapling>],
     ) -> Result<Vec<Arc<Stapling>>, Vec<String>> {
         let mut staplings = Vec::new();
         let mut mistakes = Vec::new();
@@ -346,27 +351,25 @@ impl Credentials {
             }
         }
         let fetched = staplings.iter().map(|stapling| async {
-            let is_kept = stapling.restore();
-            let fetched = timeout(STAPLE_TIME_MAX, stapling.refresh()).await;
-            let why = match fetched {
+            earlier.iter().for_each(|earlier| stapling.inherit(earlier));
+            if !stapling.has_staple() {
+                stapling.restore();
+            }
+            // The first handshake has a staple; later ones are fetched while this one serves.
+            if stapling.has_staple() {
+                return None;
+            }
+            let why = match timeout(STAPLE_TIME_MAX, stapling.refresh()).await {
                 Ok(Ok(())) => return None,
                 Ok(Err(error)) => error.to_string(),
                 Err(_late) => format!("no answer within {STAPLE_TIME_MAX:?}"),
             };
             let identity = stapling.identity();
-            tracing::warn!(
-                certificate = identity.name,
-                why,
-                is_kept,
-                "its staple cannot be fetched; it is tried again"
-            );
-            let is_missing = identity.must_staple() && !is_kept;
-            is_missing.then(|| {
-                format!(
-                    "certificate {:?} must have a staple, and there is none: {why}",
-                    identity.name
-                )
-            })
+            let name = identity.name.as_str();
+            tracing::warn!(certificate = name, why, "it has no staple; it is tried again");
+            let missing =
+                || format!("certificate {name:?} must have a staple, and there is none: {why}");
+            identity.must_staple().then(missing)
         });
         mistakes.extend(join_all(fetched).await.into_iter().flatten());
         if mistakes.is_empty() { Ok(staplings) } else { Err(mistakes) }

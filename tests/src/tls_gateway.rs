@@ -277,3 +277,15 @@ impl RunningTls {
         TlsGateway { lab, sections, top }.try_start()
     }
 }
+
+/// Waits until something holds.
+///
+/// # Panics
+/// When it does not in time.
+pub fn wait_until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < within, "{what}: not within {within:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -8,13 +8,13 @@
     reason = "tests stop at the first surprise"
 )]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portreeve_tests::binary::free_address;
 use portreeve_tests::openssl::{BOTH, Outcome, curl_cert_status, shown};
 use portreeve_tests::pki::{Certificate, Index, named};
 use portreeve_tests::responder::{OpensslResponder, Responder};
-use portreeve_tests::tls_gateway::{RunningTls, TlsGateway};
+use portreeve_tests::tls_gateway::{RunningTls, TlsGateway, wait_until};
 
 /// What curl says of a bad or missing staple.
 const BAD_STAPLE: i32 = 91;
@@ -38,14 +38,6 @@ fn real(more: &[&str]) -> (TlsGateway, Index, OpensslResponder) {
 fn this_update(gateway: &RunningTls, tls: &str) -> Option<String> {
     let said = gateway.client("one").with(tls).with("-status").inspect();
     shown(&said, "This Update: ").map(str::to_owned)
-}
-
-fn wait_until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < within, "{what}: not within {within:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 /// B10 and B11: the first connection has one, and whoever does not ask gets none.

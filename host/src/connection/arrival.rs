@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use portreeve_mqtt::ReasonCode;
-use portreeve_tls::stream::{HandshakeError, TlsStream};
+use portreeve_tls::stream::{HandshakeError, HandshakeFault, TlsStream};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -196,10 +196,13 @@ async fn not_opened(why: NotOpened, peer: SocketAddr, gateway: &Gateway) {
         }
         NotOpened::Tls(failed) => {
             let (error, socket) = *failed;
-            if gateway.may_log_handshake() {
-                let subject = error.subject.as_deref().unwrap_or_default();
-                let (kind, reason) = (error.fault.name(), &error.why);
-                tracing::warn!(%peer, gateway = %gateway.name, kind, subject, reason, "TLS handshake refused");
+            let subject = error.subject.as_deref().unwrap_or_default();
+            let (kind, reason) = (error.fault.name(), &error.why);
+            // Health checks connect and go away.
+            if error.fault == HandshakeFault::Closed {
+                tracing::debug!(%peer, gateway = %gateway.name, reason, "no TLS handshake");
+            } else if gateway.may_log_handshake() {
+                tracing::info!(%peer, gateway = %gateway.name, kind, subject, reason, "TLS handshake refused");
             }
             // The alert is to arrive.
             farewell::say(Transport::Tcp(socket), &[]).await;

@@ -131,21 +131,38 @@ impl Stapling {
         }
     }
 
-    /// Takes the staple that was kept, if it is still good. Says whether there is one.
-    pub fn restore(&self) -> bool {
-        let Some(bytes) = self.file.as_ref().and_then(|file| fs::read(file).ok()) else {
-            return false;
-        };
-        let Some(end_entity) = self.identity.end_entity() else { return false };
+    /// Takes the staple that was kept over a restart, if it is still good.
+    pub fn restore(&self) {
+        let Some(bytes) = self.file.as_ref().and_then(|file| fs::read(file).ok()) else { return };
+        let Some(end_entity) = self.identity.end_entity() else { return };
         let question = Question { issuer: &self.issuer, serial: &end_entity.serial, nonce: None };
         let now = self.clock.now();
         match check(&bytes, &question, now, &Rules::default()) {
             Ok(checked) if checked.status == CheckedStatus::Good && now < checked.usable_until => {
                 self.put(bytes, checked);
-                true
             }
-            _ => false,
+            // It is fetched.
+            _ => {}
         }
+    }
+
+    /// Takes the staple of an earlier generation, if it is for the same certificate and still good.
+    pub fn inherit(&self, earlier: &Self) {
+        let of = |stapling: &Self| stapling.identity.end_entity().map(|one| one.fingerprint);
+        let Some(stapled) = earlier.state.lock().stapled.filter(|_| of(self) == of(earlier)) else {
+            return;
+        };
+        if let Some(response) = earlier.identity.stapled()
+            && self.clock.now() < stapled.usable_until
+        {
+            self.put(response, stapled);
+        }
+    }
+
+    /// Whether there is a staple.
+    #[must_use]
+    pub fn has_staple(&self) -> bool {
+        self.state.lock().stapled.is_some()
     }
 
     /// Fetches another one. The last good one stays until its time is over.
