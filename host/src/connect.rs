@@ -8,6 +8,7 @@ use portreeve_mqtt::{
     Auth, Connack, Connect, Packet, PropertiesBuf, Property, ProtocolVersion, ReasonCode,
 };
 use portreeve_store::Changes;
+use portreeve_tls::peer::ClientCertificates;
 use portreeve_tls::revocation::{Decision, Standing};
 use tokio::time::Instant;
 
@@ -141,9 +142,21 @@ async fn check_certificate(gateway: &Gateway, session: &PeerTls) -> Result<(), R
     if let Some(why) = &session.refused {
         return Err(refused(why.clone()));
     }
-    let (Some(verified), Some(revocation)) = (&session.verified, tls.revocation()) else {
-        return Ok(());
+    // What holds may be another generation than the one of the handshake.
+    let current = tls.current();
+    let Some(verifier) = current.generation.verifier() else { return Ok(()) };
+    let Some(verified) = &session.verified else {
+        return match verifier.demand() {
+            ClientCertificates::Optional => Ok(()),
+            ClientCertificates::Required => {
+                Err(refused("the device has no certificate".to_owned()))
+            }
+        };
     };
+    if !verifier.trusts(verified) {
+        return Err(refused("its trust anchor is not trusted any more".to_owned()));
+    }
+    let revocation = verifier.revocation();
     match revocation.decide(&verified.path).await {
         Decision::Admit { status, .. } => {
             session.set_revocation(match status {

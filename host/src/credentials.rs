@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::certificates::Certificates;
 use crate::config::tls::TlsConfig;
 use crate::config::{Config, GatewayConfig, ListenerKind};
-use crate::plugins::scan::{STILL, Stamp, stamp};
+use crate::plugins::scan::{STILL, Stamp, Trust, stamp};
 use crate::tls::{Current, Tls};
 
 mod own;
@@ -59,6 +59,8 @@ struct Loaded {
     files: Stamps,
     lists: SharedLists,
     failed: Option<Failed>,
+    /// Files that were others at the last look, and since when they are as they were then.
+    moving: Option<(Stamps, Instant)>,
 }
 
 /// The lists of a gateway, for the task that keeps them fresh.
@@ -118,8 +120,14 @@ impl Credentials {
                     let running = Arc::new(Tls::new(current));
                     all.insert(gateway.name.clone(), Arc::clone(&running));
                     let lists = Arc::new(ArcSwapOption::from(lists));
-                    let loaded =
-                        Loaded { tls: running, config: tls.clone(), files, lists, failed: None };
+                    let loaded = Loaded {
+                        tls: running,
+                        config: tls.clone(),
+                        files,
+                        lists,
+                        failed: None,
+                        moving: None,
+                    };
                     credentials.loaded.insert(gateway.name.clone(), loaded);
                 }
             }
@@ -137,13 +145,29 @@ impl Credentials {
 
     /// Looks whether files are others than those that were read, or `config` says something else,
     /// and publishes what is good. With `is_asked` files that were refused are tried again.
-    pub(crate) async fn look(&mut self, config: &Config, is_asked: bool, by: &str) -> Looked {
+    pub(crate) async fn look(&mut self, config: &Config, trust: Trust, by: &str) -> Looked {
+        let is_asked = trust == Trust::AsItIs;
         let mut looked = Looked::default();
         for (gateway, tls) in with_tls(config) {
-            let Some(loaded) = self.loaded.get(&gateway.name) else { continue };
+            let Some(loaded) = self.loaded.get_mut(&gateway.name) else { continue };
             let last = loaded.failed.as_ref().map_or(&loaded.files, |failed| &failed.files);
-            let is_other = |(path, seen): (&PathBuf, &Option<Stamp>)| stamp(path) != *seen;
-            let is_changed = loaded.config != *tls || last.iter().any(is_other);
+            let now: Stamps = last.keys().map(|path| (path.clone(), stamp(path))).collect();
+            let is_other = *last != now;
+            if is_other && trust == Trust::Waits {
+                // A file that is written in place is whole when it is still.
+                let since = match loaded.moving.take() {
+                    Some((files, since)) if files == now => since,
+                    _ => Instant::now(),
+                };
+                let left = STILL.saturating_sub(since.elapsed());
+                if !left.is_zero() {
+                    loaded.moving = Some((now, since));
+                    looked.again_after = Some(left);
+                    continue;
+                }
+            }
+            loaded.moving = None;
+            let is_changed = loaded.config != *tls || is_other;
             let is_tried_again =
                 loaded.failed.as_ref().is_some_and(|failed| is_asked || !failed.is_told);
             if is_changed || is_tried_again {
@@ -223,12 +247,18 @@ impl Credentials {
         });
         let (material, stamps, mistakes) = match timeout(READ_TIME_MAX, read).await {
             Ok(Ok(read)) => read,
-            Ok(Err(error)) => return (Stamps::new(), Err(vec![error.to_string()])),
+            Ok(Err(error)) => return (seen(before), Err(vec![error.to_string()])),
             Err(_late) => {
                 let mistake = "the file system of the certificates does not answer".to_owned();
-                return (Stamps::new(), Err(vec![mistake]));
+                return (seen(before), Err(vec![mistake]));
             }
         };
+        // What is not to be let in does not wait for other files to be mended.
+        let running = before.and_then(|before| Some((before, before.lists.load_full()?)));
+        if let (Some((before, lists)), Some(denied)) = (running, &material.denied) {
+            lists.publish_denied(denied.clone());
+            before.tls.look_again();
+        }
         if !mistakes.is_empty() {
             return (stamps, Err(mistakes));
         }
@@ -262,7 +292,7 @@ impl Credentials {
                 let own = identities.iter().flat_map(|identity| identity.chain.iter().skip(1));
                 let issuers = trust.issuers().chain(own).cloned().collect();
                 kept.publish_files(&crls, issuers)?;
-                kept.publish_denied(denied);
+                kept.publish_denied(denied.unwrap_or_default());
                 kept.warn_of_gaps(&gateway.name, &trust);
                 let demand = match client.is_required {
                     true => ClientCertificates::Required,
@@ -326,6 +356,13 @@ impl Credentials {
         let mut mistakes = Vec::new();
         for (own, identity) in tls.certificates.iter().zip(identities) {
             if !own.is_stapled {
+                if identity.must_staple() {
+                    let name = identity.name.as_str();
+                    tracing::warn!(
+                        certificate = name,
+                        "clients refuse it without a staple, and stapling is off"
+                    );
+                }
                 continue;
             }
             let responder = own.responder.clone();
@@ -379,6 +416,12 @@ impl Credentials {
     pub(crate) fn lists(&self) -> impl Iterator<Item = (&Arc<Tls>, &SharedLists)> {
         self.loaded.values().map(|loaded| (&loaded.tls, &loaded.lists))
     }
+}
+
+/// The files that were read before, which are to be looked at again.
+fn seen(before: Option<&Loaded>) -> Stamps {
+    let paths = before.into_iter().flat_map(|before| before.files.keys());
+    paths.map(|path| (path.clone(), None)).collect()
 }
 
 fn with_tls(config: &Config) -> impl Iterator<Item = (&GatewayConfig, &TlsConfig)> {

@@ -22,7 +22,7 @@ const SOON_DAYS: i64 = 30;
 /// How a step came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Result {
+pub enum Outcome {
     /// Good.
     Ok,
     /// It works, and somebody should look at it.
@@ -37,7 +37,7 @@ pub struct Step {
     /// What is looked at.
     pub what: String,
     /// How it came out.
-    pub result: Result,
+    pub result: Outcome,
     /// In words.
     pub why: String,
 }
@@ -52,22 +52,19 @@ pub struct Report {
 }
 
 impl Report {
-    fn step(&mut self, what: &str, result: Result, why: impl Into<String>) {
+    fn step(&mut self, what: &str, result: Outcome, why: impl Into<String>) {
         self.steps.push(Step { what: what.to_owned(), result, why: why.into() });
     }
 
     /// Whether nothing failed.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.steps.iter().all(|step| step.result != Result::Failed)
+        self.steps.iter().all(|step| step.result != Outcome::Failed)
     }
 }
 
 /// The gateways with TLS, or the one of this name.
-fn chosen<'a>(
-    config: &'a Config,
-    name: Option<&str>,
-) -> std::result::Result<Vec<&'a GatewayConfig>, String> {
+fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Result<Vec<&'a GatewayConfig>, String> {
     let has_tls = |gateway: &&GatewayConfig| gateway.tls.is_some();
     let is_it = |gateway: &&GatewayConfig| name.is_none_or(|name| gateway.name == name);
     let found: Vec<_> = config.gateways.iter().filter(has_tls).filter(is_it).collect();
@@ -91,7 +88,7 @@ async fn load(config: &Config, gateway: &GatewayConfig, report: &mut Report) -> 
         Ok((_, tls)) => tls.into_values().next(),
         Err(mistakes) => {
             for mistake in mistakes {
-                report.step("files", Result::Failed, mistake);
+                report.step("files", Outcome::Failed, mistake);
             }
             None
         }
@@ -102,10 +99,7 @@ async fn load(config: &Config, gateway: &GatewayConfig, report: &mut Report) -> 
 ///
 /// # Errors
 /// Where there is no such gateway.
-pub async fn check(
-    config: &Config,
-    name: Option<&str>,
-) -> std::result::Result<Vec<Report>, String> {
+pub async fn check(config: &Config, name: Option<&str>) -> Result<Vec<Report>, String> {
     let mut reports = Vec::new();
     for gateway in chosen(config, name)? {
         let mut report = Report { gateway: gateway.name.clone(), steps: Vec::new() };
@@ -114,7 +108,7 @@ pub async fn check(
             own(&mut report, &current);
             match current.generation.verifier() {
                 Some(verifier) => clients(&mut report, verifier),
-                None => report.step("devices", Result::Ok, "are not asked for certificates"),
+                None => report.step("devices", Outcome::Ok, "are not asked for certificates"),
             }
         }
         reports.push(report);
@@ -131,23 +125,24 @@ fn own(report: &mut Report, current: &Current) {
         .unwrap_or_default();
     for identity in current.generation.identities() {
         let what = format!("certificate {}", identity.name);
-        report.step(&what, Result::Ok, "its key belongs to it");
-        let names = identity.server_names();
+        report.step(&what, Outcome::Ok, "its key belongs to it");
+        // It is chosen by its common name, too; clients do not look at that (RFC 9525 §2).
+        let names = identity.end_entity().map(|one| one.dns_names.as_slice()).unwrap_or_default();
         match names.is_empty() {
             true => report.step(
                 &what,
-                Result::Warning,
+                Outcome::Warning,
                 "it has no DNS name: clients that check names refuse it",
             ),
-            false => report.step(&what, Result::Ok, format!("for {}", names.join(", "))),
+            false => report.step(&what, Outcome::Ok, format!("for {}", names.join(", "))),
         }
         match identity.check_chain(&anchors, now) {
             Ok(()) => report.step(
                 &what,
-                Result::Ok,
+                Outcome::Ok,
                 format!("chain of {}, each issued the one before", identity.chain.len()),
             ),
-            Err(why) => report.step(&what, Result::Warning, format!("chain: {why}")),
+            Err(why) => report.step(&what, Outcome::Warning, format!("chain: {why}")),
         }
         for one in &identity.chain {
             validity(report, &what, one, now);
@@ -156,21 +151,21 @@ fn own(report: &mut Report, current: &Current) {
         match stapling.map(|stapling| stapling.state()) {
             None => report.step(
                 &what,
-                Result::Ok,
+                Outcome::Ok,
                 "it has no staple: no responder is named, or stapling is off",
             ),
             Some(state) if state.is_revoked => {
-                report.step(&what, Result::Failed, "its authority has revoked it");
+                report.step(&what, Outcome::Failed, "its authority has revoked it");
             }
             Some(state) => match state.usable_until {
                 Some(until) => report.step(
                     &what,
-                    Result::Ok,
+                    Outcome::Ok,
                     format!("its staple is good for {} s", until - now),
                 ),
                 None => report.step(
                     &what,
-                    Result::Warning,
+                    Outcome::Warning,
                     "its staple cannot be fetched; see the log of the gateway",
                 ),
             },
@@ -182,10 +177,10 @@ fn validity(report: &mut Report, what: &str, one: &Certificate, now: i64) {
     let days = (one.not_after - now).div_euclid(86_400);
     let subject = &one.subject;
     let (result, why) = match days {
-        ..0 => (Result::Failed, format!("{subject} has expired {} days ago", -days)),
-        _ if one.not_before > now => (Result::Failed, format!("{subject} is not valid yet")),
-        0..SOON_DAYS => (Result::Warning, format!("{subject} expires in {days} days")),
-        _ => (Result::Ok, format!("{subject} is valid for {days} days")),
+        ..0 => (Outcome::Failed, format!("{subject} has expired {} days ago", -days)),
+        _ if one.not_before > now => (Outcome::Failed, format!("{subject} is not valid yet")),
+        0..SOON_DAYS => (Outcome::Warning, format!("{subject} expires in {days} days")),
+        _ => (Outcome::Ok, format!("{subject} is valid for {days} days")),
     };
     report.step(what, result, why);
 }
@@ -201,19 +196,19 @@ fn clients(report: &mut Report, verifier: &PeerVerifier) {
         match left {
             ..0 => report.step(
                 "CRL",
-                Result::Failed,
+                Outcome::Failed,
                 format!("of {issuer} has expired {} s ago", -left),
             ),
             _ => report.step(
                 "CRL",
-                Result::Ok,
+                Outcome::Ok,
                 format!("of {issuer}: {} revoked, good for {left} s", list.len()),
             ),
         }
     }
     if lists.iter().next().is_some() {
         for issuer in verifier.trust().issuers().filter(|issuer| !lists.has_list_of(issuer)) {
-            report.step("CRL", Result::Warning, format!("there is none of {}", issuer.subject));
+            report.step("CRL", Outcome::Warning, format!("there is none of {}", issuer.subject));
         }
     }
 }
@@ -226,7 +221,7 @@ pub async fn explain(
     config: &Config,
     name: Option<&str>,
     sent: &[Arc<Certificate>],
-) -> std::result::Result<Vec<Report>, String> {
+) -> Result<Vec<Report>, String> {
     let mut reports = Vec::new();
     for gateway in chosen(config, name)? {
         let mut report = Report { gateway: gateway.name.clone(), steps: Vec::new() };
@@ -252,13 +247,13 @@ async fn explain_one(
             first.serial_hex(),
             first.fingerprint_hex()
         );
-        report.step("certificate", Result::Ok, why);
+        report.step("certificate", Outcome::Ok, why);
     }
     let current = tls.current();
     let Some(verifier) = current.generation.verifier() else {
         report.step(
             "handshake",
-            Result::Ok,
+            Outcome::Ok,
             "devices are not asked for certificates; this one is not looked at",
         );
         return;
@@ -267,15 +262,15 @@ async fn explain_one(
     let verified = match verifier.verify(&der, portreeve_tls::now()) {
         Ok(verified) => verified,
         Err(refusal) => {
-            report.step("handshake", Result::Failed, refusal.why);
+            report.step("handshake", Outcome::Failed, refusal.why);
             return;
         }
     };
     let path: Vec<&str> = verified.path.iter().map(|one| one.subject.as_str()).collect();
-    report.step("handshake", Result::Ok, format!("path {}", path.join(" <- ")));
+    report.step("handshake", Outcome::Ok, format!("path {}", path.join(" <- ")));
     match verifier.revocation().decide(&verified.path).await {
         Decision::Refuse(why) => {
-            report.step("revocation", Result::Failed, why.to_string());
+            report.step("revocation", Outcome::Failed, why.to_string());
             return;
         }
         Decision::Admit { status, .. } => revocation(report, status),
@@ -286,7 +281,7 @@ async fn explain_one(
     let identity = match tls.identity(&peer) {
         Ok(identity) => identity,
         Err(refusal) => {
-            report.step("identity", Result::Failed, refusal.message);
+            report.step("identity", Outcome::Failed, refusal.message);
             return;
         }
     };
@@ -294,7 +289,7 @@ async fn explain_one(
     let (user_name, client_id) = (told(&identity.user_name), told(&identity.client_id));
     report.step(
         "identity",
-        Result::Ok,
+        Outcome::Ok,
         format!("user name: {user_name}; client identifier: {client_id}"),
     );
     if let Some(certificate) = peer.certificate() {
@@ -304,13 +299,13 @@ async fn explain_one(
 
 fn revocation(report: &mut Report, status: Standing) {
     let (result, why) = match status {
-        Standing::NotChecked => (Result::Warning, "is not checked".to_owned()),
-        Standing::Good(source) => (Result::Ok, format!("it is good, says {source}")),
+        Standing::NotChecked => (Outcome::Warning, "is not checked".to_owned()),
+        Standing::Good(source) => (Outcome::Ok, format!("it is good, says {source}")),
         Standing::Unknown => {
-            (Result::Warning, "its responder does not know it; it is let in".to_owned())
+            (Outcome::Warning, "its responder does not know it; it is let in".to_owned())
         }
         Standing::SoftFailed(cause) => {
-            (Result::Warning, format!("nobody knows ({cause}); it is let in"))
+            (Outcome::Warning, format!("nobody knows ({cause}); it is let in"))
         }
     };
     report.step("revocation", result, why);
@@ -325,11 +320,11 @@ fn verification(
     user_name: Option<&str>,
 ) {
     let (result, why) = match &gateway.verification {
-        Some(VerificationConfig::Open) => (Result::Ok, "everybody is let in".to_owned()),
+        Some(VerificationConfig::Open) => (Outcome::Ok, "everybody is let in".to_owned()),
         Some(VerificationConfig::Plugin(name)) => {
-            (Result::Ok, format!("the plugin {name} decides; it is told of the certificate"))
+            (Outcome::Ok, format!("the plugin {name} decides; it is told of the certificate"))
         }
-        None => (Result::Ok, "a plugin decides; it is told of the certificate".to_owned()),
+        None => (Outcome::Ok, "a plugin decides; it is told of the certificate".to_owned()),
         Some(VerificationConfig::OneParty) => {
             let registry = Registry::new(config.limits.devices_max);
             for device in &config.devices {
@@ -347,9 +342,9 @@ fn verification(
                 Some(shown),
             );
             match device {
-                Some(device) => (Result::Ok, format!("it is the device {}", device.name)),
+                Some(device) => (Outcome::Ok, format!("it is the device {}", device.name)),
                 None => (
-                    Result::Warning,
+                    Outcome::Warning,
                     "no device has this certificate: user name and password decide".to_owned(),
                 ),
             }

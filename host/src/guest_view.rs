@@ -494,3 +494,6 @@ fn properties(message: &MessageResult) -> Result<PropertiesBuf, String> {
     }
     Ok(properties)
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,14 +208,14 @@ impl Reload {
         if is_configured || is_changed {
             self.settle(by);
         }
-        let looked = self.look_at_credentials(false, by).await;
+        let looked = self.look_at_credentials(trust, by).await;
         config_again.into_iter().chain(plugins_again).chain(looked.again_after).min()
     }
 
     /// Loads certificates, keys and CRLs that changed.
-    async fn look_at_credentials(&mut self, is_asked: bool, by: &str) -> Looked {
+    async fn look_at_credentials(&mut self, trust: Trust, by: &str) -> Looked {
         match &mut self.credentials {
-            Some(credentials) => credentials.look(&self.config, is_asked, by).await,
+            Some(credentials) => credentials.look(&self.config, trust, by).await,
             None => Looked::default(),
         }
     }
@@ -325,7 +325,7 @@ impl Reload {
                 }
                 (_, again_after) = self.look_at_plugins(Trust::AsItIs, &by).await;
                 let is_settled = self.settle(&by) && is_readable;
-                let mistakes = self.look_at_credentials(true, &by).await.mistakes;
+                let mistakes = self.look_at_credentials(Trust::AsItIs, &by).await.mistakes;
                 match (is_settled, mistakes.as_slice()) {
                     (true, []) => Ok(self.summary()),
                     (false, _) => Err("the configuration has mistakes; see the log".to_owned()),

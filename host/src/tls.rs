@@ -2,6 +2,7 @@
 //! sessions of devices with certificates, which are ended when a certificate is revoked.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use portreeve_tls::peer::VerifiedPeer;
 use portreeve_tls::revocation::{Decision, Revocation};
 use portreeve_tls::stapling::Stapling;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
 use crate::peer::{CertificateField, Peer, PeerTls};
 use crate::reason::Refusal;
@@ -171,15 +172,28 @@ impl Tls {
 
     /// Looks at the live sessions again and again.
     pub(crate) async fn watch(self: Arc<Self>) {
+        let interval = || self.current.load().recheck_interval;
+        let mut next = Instant::now() + interval();
         loop {
-            let interval = self.current.load().recheck_interval;
-            // What was told while they were looked at is remembered.
-            if timeout(interval, self.changed.notified()).await.is_ok() {
-                self.end_refused();
-                continue;
+            tokio::select! {
+                // What was told while they were looked at is remembered.
+                () = self.changed.notified() => {
+                    self.end_refused();
+                    // What comes often must not put the other off.
+                    next = next.min(Instant::now() + interval());
+                }
+                () = sleep_until(next) => {
+                    self.end_refused();
+                    let mut recheck = pin!(self.recheck());
+                    loop {
+                        tokio::select! {
+                            () = &mut recheck => break,
+                            () = self.changed.notified() => self.end_refused(),
+                        }
+                    }
+                    next = Instant::now() + interval();
+                }
             }
-            self.end_refused();
-            self.recheck().await;
         }
     }
 

@@ -56,6 +56,7 @@ pub struct Client {
     is_mqtt_5: bool,
     client_id: String,
     user_name: Option<String>,
+    password: Option<String>,
     more: Vec<u8>,
     before_connect: Duration,
 }
@@ -72,6 +73,7 @@ impl Client {
             is_mqtt_5: true,
             client_id: "device-1".to_owned(),
             user_name: None,
+            password: None,
             more: Vec::new(),
             before_connect: Duration::ZERO,
         }
@@ -144,6 +146,13 @@ impl Client {
         self
     }
 
+    /// With this password, which goes with a user name on MQTT 3.1.1.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
     /// Sends these bytes right after CONNECT.
     #[must_use]
     pub fn and_sends(mut self, bytes: &[u8]) -> Self {
@@ -163,13 +172,15 @@ impl Client {
             let length = u16::try_from(text.len()).expect("it is short").to_be_bytes();
             [&length[..], text.as_bytes()].concat()
         };
-        let flags = if self.user_name.is_some() { 0x82 } else { 0x02 };
+        let name_flag = if self.user_name.is_some() { 0x80 } else { 0 };
+        let flags = 0x02 | name_flag | if self.password.is_some() { 0x40 } else { 0 };
         let mut body = [&string("MQTT")[..], &[4 + u8::from(self.is_mqtt_5), flags, 0, 0]].concat();
         if self.is_mqtt_5 {
             body.push(0);
         }
         body.extend(string(&self.client_id));
-        body.extend(self.user_name.iter().flat_map(|name| string(name)));
+        let credentials = self.user_name.iter().chain(&self.password);
+        body.extend(credentials.flat_map(|text| string(text)));
         let length = u8::try_from(body.len()).ok().filter(|length| *length < 128);
         [&[0x10, length.expect("a short CONNECT")][..], &body].concat()
     }
@@ -193,22 +204,28 @@ impl Client {
     }
 
     /// The same, and what keeps the connection open.
-    ///
-    /// # Panics
-    /// When `s_client` cannot be started.
     #[must_use]
     pub fn open(&self) -> (Outcome, Open) {
-        let mut child =
-            self.command().args(["-quiet", "-nocommands"]).spawn().expect("openssl runs");
-        let stdin = child.stdin.take().expect("a pipe");
-        let stdout = collected(child.stdout.take().expect("a pipe"));
-        let stderr = collected(child.stderr.take().expect("a pipe"));
-        let mut open = Open { child, stdin, stdout, stderr, received: Vec::new() };
+        let mut open = self.open_bare();
         std::thread::sleep(self.before_connect);
         open.send(&self.connect());
         open.send(&self.more);
         let outcome = open.connack();
         (outcome, open)
+    }
+
+    /// Connects and sends nothing.
+    ///
+    /// # Panics
+    /// When `s_client` cannot be started.
+    #[must_use]
+    pub fn open_bare(&self) -> Open {
+        let mut child =
+            self.command().args(["-quiet", "-nocommands"]).spawn().expect("openssl runs");
+        let stdin = child.stdin.take().expect("a pipe");
+        let stdout = collected(child.stdout.take().expect("a pipe"));
+        let stderr = collected(child.stderr.take().expect("a pipe"));
+        Open { child, stdin, stdout, stderr, received: Vec::new() }
     }
 
     /// Connects, sends CONNECT and is gone after a while.

@@ -23,6 +23,7 @@ const METRICS: &str = "portreeve_tls_";
 struct Section {
     name: String,
     kind: String,
+    verification: String,
     address: SocketAddr,
     tls: String,
 }
@@ -77,6 +78,7 @@ impl TlsGateway {
         self.sections.push(Section {
             name: name.to_owned(),
             kind: kind.to_owned(),
+            verification: "open".to_owned(),
             address: free_address(),
             tls: tls.to_owned(),
         });
@@ -104,12 +106,25 @@ impl TlsGateway {
         self.mutual(name, &toml)
     }
 
-    fn text(&self) -> String {
+    /// With another verification than `open` for the section that was added last.
+    ///
+    /// # Panics
+    /// Where there is no section.
+    #[must_use]
+    pub fn verified_by(mut self, verification: &str) -> Self {
+        let last = self.sections.last_mut().expect("there is a section");
+        verification.clone_into(&mut last.verification);
+        self
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn text(&self) -> String {
         let mut text = format!("[data]\ndirectory = \"data\"\n{}", self.top);
-        for Section { name, kind, address, tls } in &self.sections {
+        for Section { name, kind, verification, address, tls } in &self.sections {
             let _infallible = write!(
                 text,
-                "[[gateway]]\nname = {name:?}\nverification = \"open\"\n[[gateway.listener]]\n\
+                "[[gateway]]\nname = {name:?}\nverification = {verification:?}\n[[gateway.listener]]\n\
                  address = \"{address}\"\nkind = {kind:?}\n"
             );
             if !tls.is_empty() {

@@ -251,10 +251,13 @@ fn unsubscribe_compares_character_by_character_mqtt_3_10_4_1() {
             publisher.publish("a/b", "x");
             publisher.publish("a/c", "last");
             publisher.ping();
-            client.send_hex("c000");
+            // What lies in the mailbox is written with the first answer, maybe behind it.
             let mut copies = 0;
-            while client.next_bytes().unwrap()[0] != 0xd0 {
-                copies += 1;
+            for _ in 0..2 {
+                client.send_hex("c000");
+                while client.next_bytes().unwrap()[0] != 0xd0 {
+                    copies += 1;
+                }
             }
             assert_eq!(copies, expected);
         };

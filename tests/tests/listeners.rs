@@ -263,3 +263,17 @@ fn a_web_socket_that_pings_without_reading_costs_nothing_much() {
     assert!(sent < 100 << 20, "{sent} bytes of PING were taken, and no answer was read");
     gateway.client(V5, "another-client").ping();
 }
+
+/// As many bytes as one poll takes, and no end of the request: refused at once, not read for ever.
+#[test]
+fn an_opening_without_end_is_refused() {
+    let (_gateway, address) = with_web_socket();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut request = b"GET / HTTP/1.1\r\nX: ".to_vec();
+    request.resize(64 << 10, b'x');
+    socket.write_all(&request).unwrap();
+    let begin = std::time::Instant::now();
+    let _closed = socket.read(&mut [0; 512]);
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}

@@ -557,3 +557,32 @@ fn the_other_protocol_ends_cleanly() {
     let refused = gateway.metric("handshakes_total", &["gateway=\"tls\""]);
     assert!(refused >= 2.0, "N47: {refused}");
 }
+
+/// A message of the handshake that is begun in one record, and then something else: an error, and no more.
+#[test]
+fn a_message_that_breaks_off_is_an_error() {
+    use std::io::{Read, Write};
+    let gateway = TlsGateway::new().server_only("one").start();
+    for begun in
+        ["16030100020100630303000100", "1603010001016303030001ff", "160301000401000001ffff"]
+    {
+        let mut socket = TcpStream::connect(gateway.at("one")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.write_all(&hex::decode(begun).unwrap()).unwrap();
+        let mut answer = Vec::new();
+        let _closed = socket.read_to_end(&mut answer);
+        assert_eq!(answer.first(), Some(&21), "an alert for {begun}: {}", hex::encode(&answer));
+    }
+    assert_eq!(gateway.client("one").run(), Outcome::Accepted);
+    assert!(!gateway.log().contains("panicked"), "{}", gateway.log());
+}
+
+/// A HelloRetryRequest, with protocols that are served and with others.
+#[test]
+fn a_client_whose_group_is_not_there_is_asked_for_another() {
+    let gateway = TlsGateway::new().server_only("one").start();
+    for alpn in ["mqtt", "h2"] {
+        let client = gateway.client("one").with("-tls1_3").with("-groups").with("P-521:P-256");
+        assert_eq!(client.with("-alpn").with(alpn).run(), Outcome::Accepted, "{alpn}");
+    }
+}

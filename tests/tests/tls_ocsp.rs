@@ -585,7 +585,8 @@ fn descriptors(gateway: &RunningTls) -> usize {
 #[test]
 fn a_client_that_leaves_during_the_check_leaves_an_answer_and_nothing_else() {
     let responder = Responder::start();
-    let gateway = TlsGateway::new().ocsp("slow", "hard", &responder.url("slow1"), "").start();
+    let url = responder.url("slow1");
+    let gateway = TlsGateway::new().ocsp("slow", "hard", &url, "timeout = \"10s\"").start();
     let before = descriptors(&gateway);
     std::thread::scope(|scope| {
         for _ in 0..50 {

@@ -76,6 +76,11 @@ impl Certificates {
         activates: bool,
     ) -> Result<Imported, CertificatesError> {
         let certificates = read_certificates(chain)?;
+        let now = portreeve_tls::now();
+        if let Some(ended) = certificates.first().filter(|one| one.not_after < now) {
+            let why = format!("{} has expired", ended.subject);
+            return Err(CertificatesError::Unusable(chain.display().to_string(), why));
+        }
         let key = read_key(key, password)?;
         let identity = Identity::new(name, certificates.clone(), key.clone_key(), &provider());
         identity.map_err(|error| {

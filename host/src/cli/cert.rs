@@ -236,6 +236,8 @@ pub(crate) struct Activate {
     /// The certificate.
     name: String,
     /// The first digits of the version.
+    // `version` is the flag of every command.
+    #[arg(id = "of", value_name = "VERSION")]
     version: String,
     #[command(flatten)]
     place: Place,
@@ -275,6 +277,7 @@ pub(crate) struct Remove {
     /// Its name.
     name: String,
     /// One version of a server's certificate; left out: all of it.
+    #[arg(id = "of", value_name = "VERSION")]
     version: Option<String>,
     /// Remove it although it is not known whether a gateway names it.
     #[arg(long)]

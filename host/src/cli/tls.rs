@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use portreeve::config::Config;
-use portreeve::explain::{self, Report, Result as Outcome};
+use portreeve::explain::{self, Outcome, Report};
 use portreeve_tls::material::read_certificates;
 use serde_json::json;
 

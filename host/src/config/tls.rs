@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::GatewayConfig;
 use super::reader::Section;
+use super::{GatewayConfig, VerificationConfig};
 use crate::peer::CertificateField;
 
 /// TLS of a gateway.
@@ -187,7 +187,7 @@ impl TlsConfig {
         let names = [("strict", true), ("default", false)];
         let expired = [("refuse", true), ("alarm", false)];
         let mismatches = [("refuse", true), ("ignore", false)];
-        let mut handshake_timeout = Duration::from_secs(10);
+        let mut handshake_timeout = Duration::from_secs(5);
         let least = Duration::from_millis(100);
         section.duration_into("handshake_timeout", &mut handshake_timeout, least);
         let mut resumes = true;
@@ -248,6 +248,17 @@ impl TlsConfig {
 
     /// Whether listeners and TLS of a gateway belong together.
     pub(super) fn check(section: &Section<'_>, gateway: &GatewayConfig) {
+        let client = gateway.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let is_open = gateway.verification == Some(VerificationConfig::Open);
+        let names =
+            client.filter(|client| client.user_name.is_some() || client.client_id.is_some());
+        if is_open && names.is_some_and(|client| !client.is_required) {
+            section.problem(
+                "tls",
+                "takes names from certificates that devices need not have, and lets everybody in",
+                "a device without certificate could take the name of another: write mode = \"required\" in [gateway.tls.client]",
+            );
+        }
         let wants = gateway.listeners.iter().any(|listener| listener.kind.is_tls());
         match (wants, gateway.tls.is_some()) {
             (true, false) => section.problem_here(
@@ -449,7 +460,10 @@ fn url(section: &Section<'_>, key: &'static str) -> Option<Url> {
 
 fn parsed_url(section: &Section<'_>, key: &str, text: &str) -> Option<Url> {
     let parsed = Url::parse(text).ok().filter(|url| {
-        matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty()
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
     });
     if parsed.is_none() {
         let hint = "write \"http://ocsp.example.com/\"";

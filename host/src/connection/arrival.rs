@@ -142,12 +142,16 @@ async fn establish(arrival: Box<Arrival>) -> Option<Box<Connection>> {
         tracing::warn!(%peer, gateway = %gateway.name, limit = "connections_per_address_max", "connection refused: so many are open from its address");
         return None;
     }
-    let (mut stream, accepted, rest) =
+    let (mut stream, accepted, mut rest) =
         handshake::accept(stream, &peer, &gateway, handshake, deadline).await?;
     stream.allow_packets(gateway.limits.packet.packet_bytes_max);
     let Accepted { client, connack, will, keep_alive, expires_at, .. } = accepted;
     if let (Some(tls), Some(session)) = (&gateway.tls, &peer.tls) {
         place.set_live(tls.enter(session, &client.session, client.generation));
+        // Revoked since it was looked at: nothing that it sent behind CONNECT is done.
+        if client.session.must_close(client.generation).is_some() {
+            rest.clear();
+        }
     }
     let now = Instant::now();
     let deadlines = Deadlines {

@@ -335,6 +335,11 @@ pub(crate) async fn accept_web_socket(
             }
             Err(HandshakeError::Failure(error)) => return Err(io_error(error)),
             Err(HandshakeError::Interrupted(handshake)) => {
+                // It did not come to its end with as many bytes as one may have.
+                if handshake.get_ref().get_ref().bytes_left == 0 {
+                    let message = "the opening of the WebSocket is too long";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
                 // Mostly for the rest of the request; an answer to it fits into the socket.
                 handshake.get_ref().get_ref().stream.tcp().readable().await?;
                 handshake

@@ -29,7 +29,8 @@ pub(super) struct Material {
     pub(super) issuers: Vec<(Arc<Certificate>, Url)>,
     /// CRLs as DER, with the file that each is in.
     pub(super) crls: Vec<(PathBuf, Vec<u8>)>,
-    pub(super) denied: DenyList,
+    /// `None` where it cannot be read.
+    pub(super) denied: Option<DenyList>,
 }
 
 /// Reads files, and remembers which, so that they can be watched, and what is wrong with them.
@@ -76,8 +77,8 @@ impl<'a> Reader<'a> {
                 (name, chain.clone(), key.clone(), password.clone())
             }
             OwnSource::Managed(name) => {
-                let [chain, key, active] = self.managed(name, Certificates::server)?;
-                self.file(&active);
+                self.managed_file(&["server", name, "active"]);
+                let [chain, key, _] = self.managed(name, Certificates::server)?;
                 (name.clone(), chain, key, None)
             }
         };
@@ -144,6 +145,15 @@ impl<'a> Reader<'a> {
         Some(password)
     }
 
+    /// The same of one in the directory of managed certificates, which may come later.
+    fn managed_file(&mut self, parts: &[&str]) {
+        if let Some(managed) = self.managed {
+            let path =
+                parts.iter().fold(managed.directory().to_owned(), |path, part| path.join(part));
+            self.file(&path);
+        }
+    }
+
     /// Notes a file that is about to be read: what changes meanwhile is read again.
     fn file(&mut self, path: &Path) {
         self.files.insert(path.to_owned(), stamp(path));
@@ -154,15 +164,15 @@ impl<'a> Reader<'a> {
         std::mem::take(&mut self.files)
     }
 
-    fn denied(&mut self) -> DenyList {
-        let Some(managed) = self.managed else { return DenyList::default() };
+    fn denied(&mut self) -> Option<DenyList> {
+        let Some(managed) = self.managed else { return Some(DenyList::default()) };
         self.file(&managed.denied_file());
         let read = managed.denied().and_then(|denied| {
             let mut list = DenyList::default();
             denied.iter().try_for_each(|one| one.deny(&mut list))?;
             Ok(list)
         });
-        self.noted(read).unwrap_or_default()
+        self.noted(read)
     }
 
     fn path(
@@ -172,7 +182,11 @@ impl<'a> Reader<'a> {
     ) -> Option<PathBuf> {
         match source {
             FileSource::File(path) => Some(path.clone()),
-            FileSource::Managed(name) => self.managed(name, find),
+            FileSource::Managed(name) => {
+                self.managed_file(&["ca", &format!("{name}.pem")]);
+                self.managed_file(&["crl", &format!("{name}.crl")]);
+                self.managed(name, find)
+            }
         }
     }
 

@@ -196,8 +196,9 @@ impl Lists {
 
     fn publish(&self, known: &Known) {
         let files = known.from_files.iter().map(|(_, crl)| Arc::clone(crl));
-        let all = files.chain(known.fetched.values().cloned());
-        self.revocation.publish_lists(Arc::new(CrlSet::new(all)));
+        let all: Vec<_> = files.chain(known.fetched.values().cloned()).collect();
+        // Beside those that devices' intermediates have verified.
+        self.revocation.add_lists(&all);
     }
 
     fn rules(&self) -> CrlRules {

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use portreeve_tls::Clock;
 use portreeve_tls::crl::CrlFetcher;
+use portreeve_tls::stapling::Stapling;
 use tokio::time::{Instant, sleep};
 
 use super::SharedLists;
@@ -35,29 +37,38 @@ async fn staples(tls: &Tls) {
         let current = tls.current();
         let now = clock.now();
         let mut next = now + i64::try_from(STAPLES_LOOK_MAX.as_secs()).unwrap_or(1);
-        for stapling in &current.staplings {
+        // Those whose time is over wait for nobody's responder.
+        for stapling in current.staplings.iter().filter(|stapling| stapling.expire()) {
             let name = stapling.identity().name.as_str();
-            if stapling.expire() {
-                tracing::error!(
-                    certificate = name,
-                    "ALARM: the staple's time is over and there is no other: none is served"
-                );
-            }
-            if stapling.next() <= now {
-                match stapling.refresh().await {
-                    Ok(()) => tracing::debug!(certificate = name, "another staple is served"),
-                    Err(error) if stapling.state().is_revoked => {
-                        tracing::error!(certificate = name, "ALARM: {error}");
-                    }
-                    Err(error) => {
-                        tracing::warn!(certificate = name, %error, "the staple cannot be refreshed; it is tried again");
-                    }
-                }
-            }
+            tracing::error!(
+                certificate = name,
+                "ALARM: the staple's time is over and there is no other: none is served"
+            );
+        }
+        let due = current.staplings.iter().filter(|stapling| stapling.next() <= now);
+        join_all(due.map(|stapling| refresh(stapling))).await;
+        for stapling in &current.staplings {
             next = next.min(stapling.next());
         }
         let wait = u64::try_from(next - clock.now()).unwrap_or(0);
         sleep(Duration::from_secs(wait).clamp(Duration::from_millis(200), STAPLES_LOOK_MAX)).await;
+    }
+}
+
+async fn refresh(stapling: &Stapling) {
+    let name = stapling.identity().name.as_str();
+    match stapling.refresh().await {
+        Ok(()) => tracing::debug!(certificate = name, "another staple is served"),
+        Err(error) if stapling.state().is_revoked => {
+            tracing::error!(certificate = name, "ALARM: {error}");
+        }
+        Err(error) => {
+            tracing::warn!(
+                certificate = name,
+                %error,
+                "the staple cannot be refreshed; it is tried again"
+            );
+        }
     }
 }
 

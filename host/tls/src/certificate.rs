@@ -198,6 +198,9 @@ impl Certificate {
                 GeneralName::DNSName(text) => (&mut self.dns_names, text),
                 GeneralName::URI(text) => (&mut self.uris, text),
                 GeneralName::RFC822Name(text) => (&mut self.email_addresses, text),
+                GeneralName::Invalid(..) => {
+                    return Err(NameError::NoText("subject alternative name").into());
+                }
                 _ => continue,
             };
             list.push(name::checked("subject alternative name", text)?.to_owned());

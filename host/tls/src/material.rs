@@ -245,8 +245,12 @@ fn decrypted(
 /// Whether these bytes are DER rather than PEM: a SEQUENCE of some length.
 #[must_use]
 pub fn is_der(bytes: &[u8]) -> bool {
-    // 0x30 is also the digit 0, and the length of anything of ours is told in more than one byte.
-    matches!(bytes, [0x30, 0x80..=0x84, ..])
+    match bytes {
+        [0x30, 0x80..=0x84, ..] => true,
+        // 0x30 is also the digit 0. Keys of elliptic curves are short.
+        [0x30, length, rest @ ..] => usize::from(*length) == rest.len(),
+        _ => false,
+    }
 }
 
 /// What a file holds instead.

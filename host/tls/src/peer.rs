@@ -190,8 +190,9 @@ impl PeerVerifier {
     /// Whether the anchor of a path that was verified is still trusted.
     #[must_use]
     pub fn trusts(&self, peer: &VerifiedPeer) -> bool {
-        let anchor = peer.path.last().map(|anchor| anchor.fingerprint);
-        self.trust.anchors.iter().any(|trusted| Some(trusted.fingerprint) == anchor)
+        // A renewed certificate of the same authority is the same anchor.
+        let anchor = peer.path.last().map(|anchor| anchor.authority_id());
+        self.trust.anchors.iter().any(|trusted| Some(trusted.authority_id()) == anchor)
     }
 
     /// Verifies what a device sent, end entity first, at `now` (seconds since the Unix epoch):

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::crl::{CrlSet, CrlStatus};
+use crate::crl::{Crl, CrlSet, CrlStatus};
 use crate::ocsp::{Ocsp, Status};
 use crate::{Certificate, Clock};
 
@@ -145,6 +145,11 @@ impl Revocation {
         self.lists.store(lists);
     }
 
+    /// From now on these lists count beside those that do, the newest of each kind.
+    pub fn add_lists(&self, new: &[Arc<Crl>]) {
+        self.lists.rcu(|lists| CrlSet::new(lists.iter().chain(new).cloned()));
+    }
+
     /// The lists that count.
     #[must_use]
     pub fn lists(&self) -> Arc<CrlSet> {
@@ -153,12 +158,12 @@ impl Revocation {
 
     /// This list, which was fetched, waits for its issuer.
     pub fn add_waiting(&self, list: WaitingList) {
-        self.waiting.add(list);
+        self.add_lists(&self.waiting.add(list, self.clock.now()));
     }
 
     /// From now on these lists wait for their issuer, instead of those that did.
     pub fn publish_waiting(&self, lists: Vec<WaitingList>) {
-        self.waiting.replace(lists);
+        self.add_lists(&self.waiting.replace(lists, self.clock.now()));
     }
 
     /// Intermediates that verified paths went over: they may have signed lists, too.
@@ -171,7 +176,7 @@ impl Revocation {
     pub fn learn(&self, authority: &Arc<Certificate>) {
         let verified = self.waiting.learn(authority, self.clock.now());
         if !verified.is_empty() {
-            self.lists.rcu(|lists| CrlSet::new(lists.iter().chain(&verified).cloned()));
+            self.add_lists(&verified);
         }
     }
 

@@ -21,6 +21,8 @@ use crate::ocsp::{
 /// Shortest and longest time between two attempts, in seconds.
 const RETRY_MIN: i64 = 1;
 const RETRY_MAX: i64 = 60;
+/// Seconds before its end at which a staple is served no more: it is on its way for a while.
+const EXPIRES_BEFORE: i64 = 2;
 
 /// Why a certificate has no staple.
 #[derive(Debug, thiserror::Error)]
@@ -223,7 +225,8 @@ impl Stapling {
     /// did.
     pub fn expire(&self) -> bool {
         let mut state = self.state.lock();
-        let is_over = state.stapled.is_some_and(|one| one.usable_until <= self.clock.now());
+        let soon = self.clock.now().saturating_add(EXPIRES_BEFORE);
+        let is_over = state.stapled.is_some_and(|one| one.usable_until <= soon);
         if is_over {
             state.stapled = None;
             self.identity.staple(None);
@@ -241,7 +244,7 @@ impl Stapling {
             (None, Some(stapled)) => self.half_life(stapled),
             (None, None) => self.clock.now(),
         };
-        state.stapled.map_or(refresh, |stapled| refresh.min(stapled.usable_until))
+        state.stapled.map_or(refresh, |stapled| refresh.min(stapled.usable_until - EXPIRES_BEFORE))
     }
 
     /// Keeps a response over restarts. One that cannot be kept is fetched again.

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic,
+};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -63,6 +65,8 @@ pub struct TlsStream {
     writing: usize,
     /// The peer said that nothing follows.
     is_ended: bool,
+    /// rustls failed, and is not to be asked again.
+    is_broken: bool,
 }
 
 impl std::fmt::Debug for TlsStream {
@@ -73,11 +77,23 @@ impl std::fmt::Debug for TlsStream {
 
 /// What rustls said about what it was given.
 struct Progress {
-    /// Bytes that it is done with.
+    /// Bytes that it is done with, also where it failed.
     used: usize,
-    /// It can say nothing more before more comes.
-    is_blocked: bool,
+    next: io::Result<Next>,
 }
+
+/// What comes next.
+enum Next {
+    More,
+    /// It can say nothing more before more comes.
+    Blocked,
+    /// This many bytes were encrypted.
+    Encrypted(usize),
+}
+
+/// Encrypts into a buffer.
+type Encrypt<'a> =
+    &'a mut dyn FnMut(&mut WriteTraffic<'_, ServerConnectionData>) -> Result<usize, EncryptError>;
 
 impl TlsStream {
     fn new(socket: TcpStream, connection: UnbufferedServerConnection) -> Self {
@@ -91,6 +107,7 @@ impl TlsStream {
             written: 0,
             writing: 0,
             is_ended: false,
+            is_broken: false,
         }
     }
 
@@ -110,11 +127,13 @@ impl TlsStream {
             if self.give(buffer) || self.is_ended {
                 return Poll::Ready(Ok(()));
             }
-            if self.writing == 0 && self.has_outgoing() {
-                // Nobody else writes it: an answer to a key update.
+            // Nobody else writes it: an answer to a key update.
+            while self.writing == 0 && self.has_outgoing() {
                 match self.flush() {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        let _registered = self.socket.poll_write_ready(cx)?;
+                        if self.socket.poll_write_ready(cx)?.is_pending() {
+                            break;
+                        }
                     }
                     other => other?,
                 }
@@ -202,68 +221,114 @@ impl TlsStream {
 
     /// Has rustls process what was read; what is left stays for the next time.
     fn decrypt(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        let mut used = 0;
-        let mut result = Ok(());
-        for _ in 0..STEPS_MAX {
-            let rest = bytes.get_mut(used..).unwrap_or_default();
-            match self.step(rest) {
-                Ok(progress) => {
-                    used += progress.used;
-                    if progress.is_blocked {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
+        if self.is_broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let rest = bytes.get(used..).unwrap_or_default();
-        self.incoming = rest.to_vec();
+        let (used, result) = self.steps(bytes, None);
+        self.incoming = bytes.get(used..).unwrap_or_default().to_vec();
         if self.incoming.len() > INCOMING_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a message of TLS is too long"));
         }
-        result
+        result.map(|_| ())
+    }
+
+    /// States of rustls until it is blocked, or something was encrypted.
+    fn steps(
+        &mut self,
+        bytes: &mut [u8],
+        mut encrypt: Option<Encrypt<'_>>,
+    ) -> (usize, io::Result<Option<usize>>) {
+        let mut used = 0;
+        for _ in 0..STEPS_MAX {
+            let rest = bytes.get_mut(used..).unwrap_or_default();
+            let encrypt = encrypt.as_mut().map(|encrypt| &mut **encrypt as Encrypt<'_>);
+            let progress = self.step(rest, encrypt);
+            used += progress.used;
+            match progress.next {
+                Ok(Next::More) => {}
+                Ok(Next::Blocked) => break,
+                Ok(Next::Encrypted(written)) => return (used, Ok(Some(written))),
+                Err(error) => return (used, Err(error)),
+            }
+        }
+        (used, Ok(None))
     }
 
     /// One state of rustls.
-    fn step(&mut self, bytes: &mut [u8]) -> io::Result<Progress> {
-        let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(bytes);
-        let mut is_blocked = false;
-        match state.map_err(broken)? {
-            ConnectionState::ReadTraffic(mut traffic) => {
+    fn step(&mut self, bytes: &mut [u8], encrypt: Option<Encrypt<'_>>) -> Progress {
+        let UnbufferedStatus { discard: mut used, state } =
+            self.connection.process_tls_records(bytes);
+        let next = match state {
+            Err(error) => {
+                self.is_broken = true;
+                Err(broken(error))
+            }
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                let mut next = Ok(Next::More);
                 while let Some(record) = traffic.next_record() {
-                    let record = record.map_err(broken)?;
-                    discard += record.discard;
-                    self.plain.extend_from_slice(record.payload);
+                    match record {
+                        Ok(record) => {
+                            used += record.discard;
+                            self.plain.extend_from_slice(record.payload);
+                        }
+                        Err(error) => next = Err(broken(error)),
+                    }
                 }
+                next
             }
-            ConnectionState::EncodeTlsData(mut data) => {
-                encode(&mut self.outgoing, |room| data.encode(room))?;
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                encode(&mut self.outgoing, |room| data.encode(room)).map(|()| Next::More)
             }
-            ConnectionState::TransmitTlsData(data) => data.done(),
-            ConnectionState::PeerClosed | ConnectionState::Closed => self.is_ended = true,
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done();
+                Ok(Next::More)
+            }
+            Ok(ConnectionState::PeerClosed) => {
+                self.is_ended = true;
+                Ok(Next::More)
+            }
+            Ok(ConnectionState::Closed) => {
+                self.is_ended = true;
+                Ok(Next::Blocked)
+            }
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => match encrypt {
+                Some(encrypt) => {
+                    encrypt(&mut traffic).map(Next::Encrypted).map_err(io::Error::other)
+                }
+                None => Ok(Next::Blocked),
+            },
             // There is no early data: the configuration allows none.
-            _ => is_blocked = true,
-        }
-        if self.outgoing.len() - self.written > OUTGOING_BYTES_MAX + WRITTEN_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer does not read"));
-        }
-        Ok(Progress { used: discard, is_blocked })
+            Ok(_) => Ok(Next::Blocked),
+        };
+        let next = next.and_then(|next| {
+            if self.outgoing.len() - self.written > OUTGOING_BYTES_MAX + WRITTEN_BYTES_MAX {
+                let message = "the peer does not read";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            Ok(next)
+        });
+        Progress { used, next }
     }
 
-    /// After an error rustls has an alert for the peer.
+    /// Has rustls go on with what is left of what was read: it remembers where in it it is.
+    fn go_on(&mut self, encrypt: Option<Encrypt<'_>>) -> io::Result<Option<usize>> {
+        if self.is_broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let mut pending = std::mem::take(&mut self.incoming);
+        let (used, result) = self.steps(&mut pending, encrypt);
+        pending.drain(..used.min(pending.len()));
+        self.incoming = pending;
+        result
+    }
+
+    /// After an error rustls has an alert for the peer; what was to be sent before it comes first. It
+    /// is not asked for more than it has: it would look at the bytes again that it failed on, which it
+    /// does not expect.
     fn drain_alert(&mut self) {
-        // What was to be sent before it comes first.
         for _ in 0..ALERT_STEPS_MAX {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-            match state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let _fits = encode(&mut self.outgoing, |room| data.encode(room));
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                _ => break,
+            if !self.connection.wants_write() || self.step(&mut [], None).next.is_err() {
+                break;
             }
         }
         let _as_far_as_it_goes = self.flush();
@@ -330,31 +395,11 @@ impl TlsStream {
 
     fn encrypt(
         &mut self,
-        write: impl FnOnce(
-            &mut rustls::unbuffered::WriteTraffic<'_, ServerConnectionData>,
+        mut write: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
         ) -> Result<usize, EncryptError>,
     ) -> io::Result<usize> {
-        for _ in 0..STEPS_MAX {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-            match state.map_err(broken)? {
-                ConnectionState::WriteTraffic(mut traffic) => {
-                    return write(&mut traffic).map_err(io::Error::other);
-                }
-                ConnectionState::EncodeTlsData(mut data) => {
-                    encode(&mut self.outgoing, |room| data.encode(room))?;
-                }
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                // The peer has ended its direction; ours goes on.
-                ConnectionState::PeerClosed => self.is_ended = true,
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        self.plain.extend_from_slice(record.map_err(broken)?.payload);
-                    }
-                }
-                _ => break,
-            }
-        }
-        Err(io::ErrorKind::BrokenPipe.into())
+        self.go_on(Some(&mut write))?.ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 
     /// Says that nothing follows, and ends our direction.

@@ -37,26 +37,30 @@ struct State {
 }
 
 impl Waiting {
-    /// Those from files make room for these.
-    pub(super) fn replace(&self, lists: Vec<WaitingList>) {
+    /// Those from files make room for these. Gives those that need not wait: their issuer was learned
+    /// while they were read.
+    pub(super) fn replace(&self, lists: Vec<WaitingList>, now: i64) -> Vec<Arc<Crl>> {
         let mut state = self.state.lock();
         state.lists.retain(|known| known.is_fetched);
         state.lists.extend(lists);
+        let State { lists, learned } = &mut *state;
+        verified(lists, learned, now)
     }
 
     /// A list that was fetched; it takes the place of the one from there.
-    pub(super) fn add(&self, list: WaitingList) {
+    pub(super) fn add(&self, list: WaitingList, now: i64) -> Vec<Arc<Crl>> {
         let mut state = self.state.lock();
         state.lists.retain(|known| known.origin != list.origin);
         state.lists.push(list);
+        let State { lists, learned } = &mut *state;
+        verified(lists, learned, now)
     }
 
     pub(super) fn learned(&self) -> Vec<Arc<Certificate>> {
         self.state.lock().learned.clone()
     }
 
-    /// Lists that this authority has signed; they wait no longer. Those that carry its name and are
-    /// not good are given up.
+    /// Lists that this authority has signed; they wait no longer.
     pub(super) fn learn(&self, authority: &Arc<Certificate>, now: i64) -> Vec<Arc<Crl>> {
         let mut state = self.state.lock();
         if state.learned.iter().any(|known| known.fingerprint == authority.fingerprint) {
@@ -65,19 +69,33 @@ impl Waiting {
         if state.learned.len() < LEARNED_MAX {
             state.learned.push(Arc::clone(authority));
         }
-        let mut verified = Vec::new();
-        let issuers = [Arc::clone(authority)];
-        state.lists.retain(|list| match Crl::read(&list.bytes, &issuers, now, &list.rules) {
-            Ok(crl) => {
-                verified.push(Arc::new(crl));
-                false
-            }
-            Err(CrlFault::UnknownIssuer(_)) => true,
-            Err(error) => {
-                tracing::error!(list = list.origin, %error, "the CRL is not used");
-                false
-            }
-        });
-        verified
+        let State { lists, .. } = &mut *state;
+        verified(lists, &[Arc::clone(authority)], now)
     }
+}
+
+/// Takes those lists out that one of `issuers` has signed. Another authority of the same name may have
+/// signed the others.
+fn verified(lists: &mut Vec<WaitingList>, issuers: &[Arc<Certificate>], now: i64) -> Vec<Arc<Crl>> {
+    let mut verified = Vec::new();
+    if issuers.is_empty() {
+        return verified;
+    }
+    lists.retain(|list| match Crl::read(&list.bytes, issuers, now, &list.rules) {
+        Ok(crl) => {
+            verified.push(Arc::new(crl));
+            false
+        }
+        Err(
+            CrlFault::UnknownIssuer(_)
+            | CrlFault::Signature(_)
+            | CrlFault::MayNotSign(_)
+            | CrlFault::Algorithm,
+        ) => true,
+        Err(error) => {
+            tracing::error!(list = list.origin, %error, "the CRL is not used");
+            false
+        }
+    });
+    verified
 }

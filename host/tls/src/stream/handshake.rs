@@ -220,9 +220,10 @@ impl TlsStream {
             let _stale = (take_refusal(), take_asked());
             let mut result = self.read_handshake(hello.as_mut());
             if let Some(asked) = take_asked() {
-                let begin = hello.take().unwrap_or_default();
                 server_name = server_name.or(asked.server_name);
-                if asked.speaks_other_protocols
+                // A second ClientHello, after a HelloRetryRequest, is told of again.
+                if let Some(begin) = hello.take()
+                    && asked.speaks_other_protocols
                     && let Some(config) = generation.without_protocols()
                 {
                     result = self.begin_again(Arc::clone(config), begin);
@@ -259,6 +260,7 @@ impl TlsStream {
         self.connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
         self.outgoing.clear();
         self.incoming.clear();
+        self.is_broken = false;
         let result = self.decrypt(&mut begin);
         // It asks for the same again.
         let _noted = take_asked();
