@@ -383,7 +383,8 @@ fn an_expired_certificate_of_its_own_alarms_or_refuses_to_start() {
         said = soon.log();
         said.contains("expires soon")
     });
-    assert!(said.contains("WARN") && said.contains("days=4"), "B29: {said}");
+    let is_told = said.contains("days=4") || said.contains("days=5");
+    assert!(said.contains("WARN") && is_told, "B29: {said}");
 }
 
 /// N35, with as many handshakes as one client after the other makes.
