@@ -472,6 +472,7 @@ impl Config {
         config.devices =
             root.tables("device").into_iter().filter_map(gateway::device_from_section).collect();
         gateway::check_names(&config.gateways, root);
+        gateway::check_devices(&config.devices, root);
         root.finish();
         config
     }

@@ -7,10 +7,12 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use portreeve_mqtt::{Acknowledgement, Auth, Disconnect, Packet, Properties, ReasonCode, decode};
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
@@ -141,7 +143,12 @@ struct Ready {
 /// that waits for packets has no room for them.
 pub(crate) async fn serve(arrival: Box<Arrival>) {
     let Some(mut connection) = Box::pin(arrive(arrival)).await else { return };
-    let close = connection.run().await;
+    let close = match AssertUnwindSafe(connection.run()).catch_unwind().await {
+        Ok(close) => close,
+        // A mistake of ours while packets were handled, which was printed. The session must not stay
+        // attached to nobody.
+        Err(_panic) => Close::Lost,
+    };
     Box::pin(connection.end(close)).await;
 }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::certificates::Certificates;
-use crate::config::tls::TlsConfig;
+use crate::config::tls::{ClientConfig, TlsConfig};
 use crate::config::{Config, GatewayConfig, ListenerKind};
 use crate::plugins::scan::{STILL, Stamp, Trust, stamp};
 use crate::tls::{Current, Tls};
@@ -91,6 +91,37 @@ pub(crate) struct Looked {
     pub(crate) mistakes: Vec<String>,
     /// When to look again.
     pub(crate) again_after: Option<Duration>,
+}
+
+/// Reads lists in a thread that may block: a hundred thousand entries take a while.
+async fn publish_files(
+    lists: &Arc<Lists>,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    issuers: Vec<Arc<Certificate>>,
+) -> Result<(), Vec<String>> {
+    let lists = Arc::clone(lists);
+    let published = tokio::task::spawn_blocking(move || lists.publish_files(&files, issuers));
+    published.await.unwrap_or_else(|error| Err(vec![error.to_string()]))
+}
+
+/// What a change of who has to have a certificate means, for those who did not mean it.
+fn demand_change(
+    before: Option<&ClientConfig>,
+    after: Option<&ClientConfig>,
+) -> Option<&'static str> {
+    let is_required = |client: Option<&ClientConfig>| client.is_some_and(|one| one.is_required);
+    match (before, after) {
+        (Some(_), None) => Some(
+            "devices are not asked for certificates any more: [gateway.tls.client] is gone; open sessions go on",
+        ),
+        _ if is_required(before) && !is_required(after) => {
+            Some("devices need no certificate any more: [gateway.tls.client] says optional")
+        }
+        _ if !is_required(before) && is_required(after) => Some(
+            "devices need certificates from now on; sessions that are open without one go on until they end",
+        ),
+        _ => None,
+    }
 }
 
 impl Credentials {
@@ -188,6 +219,8 @@ impl Credentials {
         looked: &mut Looked,
     ) {
         let before = self.loaded.get(&gateway.name);
+        let asked_before = before.and_then(|before| before.config.client.as_ref());
+        let demand_change = demand_change(asked_before, tls.client.as_ref());
         let (files, built) = self.build(gateway, tls, before).await;
         let Some(loaded) = self.loaded.get_mut(&gateway.name) else { return };
         match built {
@@ -199,6 +232,9 @@ impl Credentials {
                 loaded.lists.store(lists);
                 loaded.failed = None;
                 tracing::info!(gateway = gateway.name, by, "TLS credentials are live");
+                if let Some(what) = demand_change {
+                    tracing::warn!(gateway = gateway.name, by, "{what}");
+                }
             }
             Err(mistakes) => {
                 let mistakes: Vec<String> = of(gateway, mistakes).collect();
@@ -291,7 +327,7 @@ impl Credentials {
                 // A CRL is about what its issuer's key signed, whoever that is: nobody has to trust it.
                 let own = identities.iter().flat_map(|identity| identity.chain.iter().skip(1));
                 let issuers = trust.issuers().chain(own).cloned().collect();
-                kept.publish_files(&crls, issuers)?;
+                publish_files(&kept, crls, issuers).await?;
                 kept.publish_denied(denied.unwrap_or_default());
                 kept.warn_of_gaps(&gateway.name, &trust);
                 let demand = match client.is_required {

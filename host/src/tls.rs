@@ -30,6 +30,9 @@ pub(crate) use metrics::TlsMetrics;
 /// Certificates whose revocation is asked for at a time, when live sessions are looked at again.
 const RECHECKS_MAX: usize = 32;
 
+/// Sessions that are looked at before other tasks run.
+const LOOKS_AT_A_TIME: usize = 128;
+
 /// What holds for the connections that begin now.
 #[derive(Debug)]
 pub(crate) struct Current {
@@ -178,17 +181,17 @@ impl Tls {
             tokio::select! {
                 // What was told while they were looked at is remembered.
                 () = self.changed.notified() => {
-                    self.end_refused();
+                    self.end_refused().await;
                     // What comes often must not put the other off.
                     next = next.min(Instant::now() + interval());
                 }
                 () = sleep_until(next) => {
-                    self.end_refused();
+                    self.end_refused().await;
                     let mut recheck = pin!(self.recheck());
                     loop {
                         tokio::select! {
                             () = &mut recheck => break,
-                            () = self.changed.notified() => self.end_refused(),
+                            () = self.changed.notified() => self.end_refused().await,
                         }
                     }
                     next = Instant::now() + interval();
@@ -202,9 +205,13 @@ impl Tls {
     }
 
     /// Ends sessions of certificates that are known not to be good any more.
-    fn end_refused(&self) {
-        for live in self.lives() {
-            self.end_if_refused(&live);
+    async fn end_refused(&self) {
+        for lives in self.lives().chunks(LOOKS_AT_A_TIME) {
+            for live in lives {
+                self.end_if_refused(live);
+            }
+            // There may be very many, and connections wait.
+            tokio::task::yield_now().await;
         }
     }
 

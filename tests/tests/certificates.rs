@@ -282,6 +282,10 @@ fn what_would_not_serve_is_not_imported() {
         &["import", "crl", "crl", chain, FOLDER[0], FOLDER[1]],
         &["no CRL", "a certificate"],
     );
+    let delta = "2.5.29.27 = critical,DER:02:01:01";
+    let delta = lab.crl_with("delta", named("int"), &[], &["-crldays", "1"], delta);
+    let delta = delta.to_str().unwrap();
+    refused(&lab, &["import", "crl", "crl", delta, FOLDER[0], FOLDER[1]], &["delta list"]);
     refused(&lab, &["show", "gw", FOLDER[0], FOLDER[1]], &["there is no certificate \"gw\""]);
     refused(&lab, &["activate", "gw", "00", FOLDER[0], FOLDER[1]], &["there is no server \"gw\""]);
     refused(&lab, &["list"], &["--config FILE"]);
@@ -347,7 +351,7 @@ fn a_version_is_activated_served_and_not_removed_while_it_serves() {
     refused(lab, &["remove", "server", "gw", FOLDER[0], FOLDER[1]], &["--config FILE", "--force"]);
     refused(lab, &["remove", "server", "gw", "00", CONFIG[0], CONFIG[1]], &["00"]);
     refused(lab, &["remove", "server", "none", CONFIG[0], CONFIG[1]], &["none"]);
-    done(lab, &["remove", "server", "gw", new, CONFIG[0], CONFIG[1]]);
+    done(lab, &["remove", "server", "gw", &new[..8], CONFIG[0], CONFIG[1]]);
     let shown = done(lab, &["show", "gw", "--json", FOLDER[0], FOLDER[1]]).json();
     assert_eq!(shown["versions"].as_array().unwrap().len(), 1, "{shown}");
 

@@ -587,3 +587,33 @@ fn a_client_whose_group_is_not_there_is_asked_for_another() {
         assert_eq!(client.with("-alpn").with(alpn).run(), Outcome::Accepted, "{alpn}");
     }
 }
+
+/// AES-128 is what a handshake costs least with; who says that it has no instructions for AES gets ChaCha20, and
+/// who has one suite only gets that.
+#[test]
+fn the_cipher_suite_suits_both() {
+    let gateway = TlsGateway::new().server_only("one").start();
+    let suite = |options: &[&str]| {
+        let client = options.iter().fold(gateway.client("one"), |client, one| client.with(one));
+        let said = client.inspect();
+        let name = said.split("Cipher is ").nth(1).and_then(|rest| rest.lines().next());
+        name.map(str::to_owned).unwrap_or(said)
+    };
+    let chacha = "TLS_CHACHA20_POLY1305_SHA256";
+    let mixed = format!("{chacha}:TLS_AES_128_GCM_SHA256");
+    for (options, wanted) in [
+        (&["-tls1_3"][..], "TLS_AES_128_GCM_SHA256"),
+        (&["-tls1_3", "-ciphersuites", &mixed], chacha),
+        (&["-tls1_3", "-ciphersuites", &mixed, "-alpn", "h2"], chacha),
+        (&["-tls1_3", "-alpn", "h2"], "TLS_AES_128_GCM_SHA256"),
+        (&["-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"], "TLS_AES_256_GCM_SHA384"),
+        (&["-tls1_2"], "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        (
+            &["-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256"],
+            "ECDHE-ECDSA-CHACHA20-POLY1305",
+        ),
+        (&["-tls1_2", "-cipher", "AES256:@SECLEVEL=1"], "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ] {
+        assert_eq!(suite(options), wanted, "{options:?}");
+    }
+}

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use portreeve_tls::Certificate;
+use portreeve_tls::crl::{CrlRules, UnverifiedCrl};
 use portreeve_tls::generation::provider;
 use portreeve_tls::identity::Identity;
 use portreeve_tls::material::{self, read_certificates, read_file, read_key};
@@ -118,13 +119,23 @@ impl Certificates {
         Ok(Imported { version: String::new(), certificates, is_active: true })
     }
 
-    /// Imports a CRL. Whether an authority has signed it is checked by the gateway that uses it.
+    /// Imports a CRL. Whether an authority has signed it is checked by the gateway that uses it,
+    /// which knows the authorities.
     ///
     /// # Errors
     /// [`CertificatesError`]; then nothing has changed.
     pub fn import_crl(&self, name: &str, path: &Path) -> Result<usize, CertificatesError> {
         let bytes = read_file(path, CRL_BYTES_MAX)?;
         let lists = material::crls(path, &bytes)?;
+        let rules = CrlRules {
+            bytes_max: usize::try_from(CRL_BYTES_MAX).unwrap_or(usize::MAX),
+            ..CrlRules::default()
+        };
+        for list in &lists {
+            UnverifiedCrl::read(list, portreeve_tls::now(), &rules).map_err(|fault| {
+                CertificatesError::Unusable(path.display().to_string(), fault.to_string())
+            })?;
+        }
         let folder = self.directory.join("crl");
         make_folder(&folder)?;
         write_whole(&folder.join(format!("{}.crl", checked(name)?)), 0o644, &bytes)?;
@@ -137,17 +148,12 @@ impl Certificates {
     /// [`CertificatesError`].
     pub fn activate(&self, name: &str, version: &str) -> Result<String, CertificatesError> {
         let entry = self.server_entry(name)?;
-        let mut found = entry.versions.iter().filter(|(known, _)| known.starts_with(version));
-        let (Some((known, _)), None) = (found.next(), found.next()) else {
-            let known: Vec<&str> = entry.versions.iter().map(|(known, _)| known.as_str()).collect();
-            let why = format!("{version:?} is not one of its versions: {}", known.join(", "));
-            return Err(CertificatesError::Unusable(name.to_owned(), why));
-        };
+        let known = entry.version(version)?;
         let folder = self.directory.join("server").join(checked(name)?);
         // What is damaged does not serve.
         self.load(&folder.join(known))?;
         write_whole(&folder.join("active"), 0o644, format!("{known}\n").as_bytes())?;
-        Ok(known.clone())
+        Ok(known.to_owned())
     }
 
     fn load(&self, folder: &Path) -> Result<(), CertificatesError> {
@@ -173,14 +179,12 @@ impl Certificates {
         let entry = self.server_entry(name)?;
         let folder = self.directory.join("server").join(checked(name)?);
         let Some(version) = version else { return remove_folder(&folder) };
-        if entry.active.as_deref() == Some(version) {
-            let why = format!("{version} serves; activate another version first");
+        let known = entry.version(version)?;
+        if entry.active.as_deref() == Some(known) {
+            let why = format!("{known} serves; activate another version first");
             return Err(CertificatesError::Unusable(name.to_owned(), why));
         }
-        if !entry.versions.iter().any(|(known, _)| known == version) {
-            return Err(self.unknown("version of a server certificate", version));
-        }
-        remove_folder(&folder.join(checked(version)?))
+        remove_folder(&folder.join(checked(known)?))
     }
 
     /// Removes an authority.
@@ -284,6 +288,20 @@ impl Certificates {
         versions.sort_by_key(|(_, chain)| chain.first().map(|one| one.not_before));
         let active = active.map(|active| active.trim().to_owned());
         Ok(ServerEntry { name: name.to_owned(), active, versions })
+    }
+}
+
+impl ServerEntry {
+    /// The one version that begins so.
+    fn version(&self, begin: &str) -> Result<&str, CertificatesError> {
+        let is_it = |known: &str| !begin.is_empty() && known.starts_with(begin);
+        let mut found = self.versions.iter().filter(|(known, _)| is_it(known));
+        if let (Some((known, _)), None) = (found.next(), found.next()) {
+            return Ok(known);
+        }
+        let known: Vec<&str> = self.versions.iter().map(|(known, _)| known.as_str()).collect();
+        let why = format!("{begin:?} is not one of its versions: {}", known.join(", "));
+        Err(CertificatesError::Unusable(self.name.clone(), why))
     }
 }
 

@@ -392,6 +392,31 @@ fn device_certificate(section: &Section<'_>) -> Option<CertificateMatch> {
     bytes.map(CertificateMatch::Fingerprint)
 }
 
+/// What tells a device from the others of its product, and stands twice.
+pub(super) fn check_devices(devices: &[ImportedDevice], root: &Section<'_>) {
+    let mut seen = std::collections::BTreeSet::new();
+    for ImportedDevice { device, serial_number, user_name, certificate, .. } in devices {
+        let certificate = certificate.as_ref().map(|certificate| match certificate {
+            CertificateMatch::Fingerprint(digest) => {
+                ("certificate_fingerprint", hex::encode(digest))
+            }
+            CertificateMatch::CommonName(name) => ("certificate_common_name", name.clone()),
+        });
+        let user_name = (!user_name.is_empty()).then(|| ("user_name", user_name.clone()));
+        let serial_number = serial_number.clone().map(|number| ("serial_number", number));
+        let name = Some(("name", device.name.as_str().to_owned()));
+        for (key, value) in [name, user_name, serial_number, certificate].into_iter().flatten() {
+            if !seen.insert((&device.product, key, value.clone())) {
+                root.problem(
+                    "device",
+                    format!("two devices of product {:?} have {key} = {value:?}", device.product),
+                    "each of them has its own",
+                );
+            }
+        }
+    }
+}
+
 /// Names and addresses that stand twice.
 pub(super) fn check_names(gateways: &[GatewayConfig], root: &Section<'_>) {
     let mut names = std::collections::BTreeSet::new();

@@ -109,6 +109,33 @@ fn two_gateways_cannot_share_a_name_or_an_address() {
     assert!(problems.contains("[::]:1883 is listened on twice"), "{problems}");
 }
 
+#[test]
+fn what_tells_devices_apart_stands_once() {
+    let gateway = "[[gateway]]\nname = \"a\"\n[[gateway.listener]]\naddress = \"[::]:1883\"\n";
+    let device = |lines: &str| format!("[[device]]\nproduct = \"p\"\n{lines}\n");
+    let first = device(
+        "name = \"dev-1\"\nuser_name = \"u\"\npassword = \"p\"\nserial_number = \"S1\"\ncertificate_common_name = \"c\"",
+    );
+    for (second, told) in [
+        ("name = \"dev-1\"\nuser_name = \"v\"\npassword = \"p\"", "name = \"dev-1\""),
+        ("name = \"dev-2\"\nuser_name = \"u\"\npassword = \"p\"", "user_name = \"u\""),
+        (
+            "name = \"dev-2\"\nuser_name = \"v\"\npassword = \"p\"\nserial_number = \"S1\"",
+            "serial_number = \"S1\"",
+        ),
+        ("name = \"dev-2\"\ncertificate_common_name = \"c\"", "certificate_common_name = \"c\""),
+    ] {
+        let text = format!("{gateway}{first}{}", device(second));
+        let problems = parse(&text).unwrap_err().join("\n");
+        assert!(
+            problems.contains(&format!("two devices of product \"p\" have {told}")),
+            "{problems}"
+        );
+        // Another product has its own.
+        assert!(parse(&text.replacen("\"p\"\nname", "\"q\"\nname", 1)).is_ok());
+    }
+}
+
 fn manifest(text: &str) -> Result<PluginManifest, Vec<String>> {
     PluginManifest::parse(Path::new("a.toml"), text, "a")
         .map_err(|error| error.0.iter().map(ToString::to_string).collect())

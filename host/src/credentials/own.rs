@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         if let Some(end_entity) = identity.end_entity() {
             let now = portreeve_tls::now();
             if end_entity.not_after < now {
-                let since = humantime_days(now - end_entity.not_after);
+                let since = days_or_hours(now - end_entity.not_after);
                 let what = format!("{}: it has expired {since} ago", chain.display());
                 if refuses_expired {
                     self.mistakes.push(what);
@@ -218,8 +218,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Days and hours.
-fn humantime_days(seconds: i64) -> String {
+/// A time in the larger of the two units.
+fn days_or_hours(seconds: i64) -> String {
     let hours = seconds / 3_600;
     match (hours / 24, hours % 24) {
         (0, hours) => format!("{hours} h"),

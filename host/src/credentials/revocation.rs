@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use portreeve_tls::crl::{Crl, CrlFault, CrlRules, CrlSet};
+use portreeve_tls::crl::{Crl, CrlFault, CrlRules, CrlSet, UnverifiedCrl};
 use portreeve_tls::ocsp::{
     AllowedHost, AskSettings, CertificateIdHash, Method, Nonce, Ocsp, OcspSettings, Responders,
     Rules,
@@ -111,9 +111,17 @@ impl Lists {
         let mut waiting = Vec::new();
         let mut mistakes = Vec::new();
         let now = self.clock.now();
+        let rules = self.rules();
         let mut known = self.lists.lock();
-        for (path, der) in files {
-            match Crl::read(der, &issuers, now, &self.rules()) {
+        for (path, bytes) in files {
+            let list = match UnverifiedCrl::read(bytes, now, &rules) {
+                Ok(list) => list,
+                Err(error) => {
+                    mistakes.push(format!("{}: {error}", path.display()));
+                    continue;
+                }
+            };
+            match list.verified(&issuers).map_err(|unverified| *unverified) {
                 Ok(crl) => {
                     if crl.is_expired_at(now) {
                         tracing::warn!(file = %path.display(), issuer = crl.issuer(), "the CRL has expired");
@@ -121,17 +129,16 @@ impl Lists {
                     read.push((path.clone(), Arc::new(crl)));
                 }
                 // One that takes the place of another has the same issuer, or is a mistake.
-                Err(CrlFault::UnknownIssuer(issuer)) if !known.has_file(path) => {
+                Err((list, CrlFault::UnknownIssuer(issuer))) if !known.has_file(path) => {
                     let origin = path.display().to_string();
                     tracing::info!(
                         file = origin,
                         issuer,
                         "the CRL waits for the certificate of its issuer, which devices send, or trust_anchors may hold"
                     );
-                    let (bytes, rules) = (der.clone(), self.rules());
-                    waiting.push(WaitingList { bytes, rules, origin, is_fetched: false });
+                    waiting.push(WaitingList { list, origin, is_fetched: false });
                 }
-                Err(error) => mistakes.push(format!("{}: {error}", path.display())),
+                Err((_, error)) => mistakes.push(format!("{}: {error}", path.display())),
             }
         }
         if !mistakes.is_empty() {
@@ -168,19 +175,21 @@ impl Lists {
     /// # Errors
     /// Why it is not used; the last one goes on.
     pub(super) fn publish_fetched(&self, url: &Url, bytes: &[u8]) -> Result<(), String> {
-        let mut known = self.lists.lock();
         let rules = CrlRules { bytes_max: FETCHED_BYTES_MAX, ..self.rules() };
+        // Before anybody has to wait for it.
+        let list = UnverifiedCrl::read(bytes, self.clock.now(), &rules);
+        let list = list.map_err(|error| error.to_string())?;
+        let mut known = self.lists.lock();
         let issuers: Vec<_> =
             known.issuers.iter().cloned().chain(self.revocation.learned()).collect();
-        let crl = Crl::read(bytes, &issuers, self.clock.now(), &rules);
-        let crl = match crl {
+        let crl = match list.verified(&issuers).map_err(|unverified| *unverified) {
             Ok(crl) => Arc::new(crl),
-            Err(CrlFault::UnknownIssuer(_)) => {
-                let (bytes, origin) = (bytes.to_vec(), url.to_string());
-                self.revocation.add_waiting(WaitingList { bytes, rules, origin, is_fetched: true });
+            Err((list, CrlFault::UnknownIssuer(_))) => {
+                let origin = url.to_string();
+                self.revocation.add_waiting(WaitingList { list, origin, is_fetched: true });
                 return Ok(());
             }
-            Err(error) => return Err(error.to_string()),
+            Err((_, error)) => return Err(error.to_string()),
         };
         let before = known.fetched.get(url).cloned();
         let newest = CrlSet::new(before.into_iter().chain([Arc::clone(&crl)]));

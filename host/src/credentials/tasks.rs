@@ -9,6 +9,7 @@ use portreeve_tls::Clock;
 use portreeve_tls::crl::CrlFetcher;
 use portreeve_tls::stapling::Stapling;
 use tokio::time::{Instant, sleep};
+use url::Url;
 
 use super::SharedLists;
 use super::revocation::{FETCHED_BYTES_MAX, Lists};
@@ -133,8 +134,15 @@ fn is_same(one: &Option<Arc<Lists>>, other: &Option<Arc<Lists>>) -> bool {
     }
 }
 
+/// Reads a list in a thread that may block: a hundred thousand entries take a while.
+async fn publish(lists: &Arc<Lists>, url: &Url, bytes: Vec<u8>) -> Result<(), String> {
+    let (lists, url) = (Arc::clone(lists), url.clone());
+    let published = tokio::task::spawn_blocking(move || lists.publish_fetched(&url, &bytes));
+    published.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
 /// Fetches each list once. Gives the time after which to do it again.
-async fn fetch_all(tls: &Tls, lists: &Lists) -> Duration {
+async fn fetch_all(tls: &Tls, lists: &Arc<Lists>) -> Duration {
     let wants_tls = lists.urls().iter().any(|url| url.scheme() == "https");
     let client = match CrlFetcher::new(FETCHED_BYTES_MAX, FETCH_TIME_MAX, wants_tls) {
         Ok(client) => client,
@@ -145,8 +153,11 @@ async fn fetch_all(tls: &Tls, lists: &Lists) -> Duration {
     };
     let mut is_whole = true;
     for url in lists.urls() {
-        let fetched = client.fetch(url).await.map_err(|error| error.to_string());
-        match fetched.and_then(|bytes| lists.publish_fetched(url, &bytes)) {
+        let published = match client.fetch(url).await {
+            Ok(bytes) => publish(lists, url, bytes).await,
+            Err(error) => Err(error.to_string()),
+        };
+        match published {
             Ok(()) => tls.look_again(),
             Err(why) => {
                 is_whole = false;

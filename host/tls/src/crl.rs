@@ -49,6 +49,20 @@ impl Default for CrlRules {
 pub struct Crl {
     authority: AuthorityId,
     issuer: String,
+    contents: Contents,
+}
+
+/// A list whose signature was not looked at: nothing that it says counts.
+#[derive(Debug)]
+pub struct UnverifiedCrl {
+    /// What is signed, with its signature.
+    der: Vec<u8>,
+    contents: Contents,
+}
+
+/// What a list says.
+#[derive(Debug, PartialEq, Eq)]
+struct Contents {
     /// Big-endian, without leading zero bytes.
     number: Option<Box<[u8]>>,
     this_update: i64,
@@ -138,37 +152,91 @@ impl Crl {
         now: i64,
         rules: &CrlRules,
     ) -> Result<Self, CrlFault> {
+        let list = UnverifiedCrl::read(bytes, now, rules)?;
+        let issuer = list.issuer(issuers)?;
+        Ok(list.signed_by(&issuer))
+    }
+}
+
+impl UnverifiedCrl {
+    /// Reads a list, as DER or as PEM.
+    ///
+    /// # Errors
+    /// [`CrlFault`]: whatever keeps it from being used, its signature aside.
+    pub fn read(bytes: &[u8], now: i64, rules: &CrlRules) -> Result<Self, CrlFault> {
         // PEM is a third longer, and may have text before it.
         let max = rules.bytes_max;
         if bytes.len() > max.saturating_mul(2) {
             return Err(CrlFault::TooLarge { bytes: bytes.len(), max });
         }
         if bytes.first() == Some(&0x30) {
-            return Self::read_der(bytes, issuers, now, rules);
+            return Self::read_der(bytes.to_vec(), now, rules);
         }
         let mut lists: Vec<_> =
             CertificateRevocationListDer::pem_slice_iter(bytes).flatten().take(2).collect();
         match (lists.pop(), lists.pop()) {
-            (Some(list), None) => Self::read_der(&list, issuers, now, rules),
+            (Some(list), None) => Self::read_der(list.to_vec(), now, rules),
             (None, _) => Err(CrlFault::NotOne(0)),
             (Some(_), Some(_)) => Err(CrlFault::NotOne(2)),
         }
     }
 
-    fn read_der(
-        der: &[u8],
-        issuers: &[Arc<Certificate>],
-        now: i64,
-        rules: &CrlRules,
-    ) -> Result<Self, CrlFault> {
+    fn read_der(der: Vec<u8>, now: i64, rules: &CrlRules) -> Result<Self, CrlFault> {
         if der.len() > rules.bytes_max {
             return Err(CrlFault::TooLarge { bytes: der.len(), max: rules.bytes_max });
         }
-        let mut fields = Fields::of(der)?;
-        let signed = Signed::read(&mut fields)?;
-        fields.end()?;
+        let contents = Contents::read(&der, now, rules)?;
+        Ok(Self { der, contents })
+    }
 
-        let mut tbs = Fields::of(signed.message)?;
+    /// Who of `issuers` has signed it: found by name, and proven by its key. Another authority may
+    /// have the same name.
+    ///
+    /// # Errors
+    /// [`CrlFault`]; [`CrlFault::UnknownIssuer`] where none of them has its name.
+    pub fn issuer(&self, issuers: &[Arc<Certificate>]) -> Result<Arc<Certificate>, CrlFault> {
+        let (signed, mut tbs) = parts(&self.der)?;
+        // Version and algorithm were looked at.
+        if tbs.next_is(der::Tag::Integer) {
+            tbs.integer()?;
+        }
+        tbs.value(der::Tag::Sequence)?;
+        verify(&signed, tbs.whole(der::Tag::Sequence)?, issuers).map(Arc::clone)
+    }
+
+    /// The list, which [its issuer](Self::issuer) has signed.
+    fn signed_by(self, issuer: &Certificate) -> Crl {
+        Crl {
+            authority: issuer.authority_id(),
+            issuer: issuer.subject.clone(),
+            contents: self.contents,
+        }
+    }
+
+    /// The list, if one of `issuers` has signed it.
+    ///
+    /// # Errors
+    /// The list itself, with why not.
+    pub fn verified(self, issuers: &[Arc<Certificate>]) -> Result<Crl, Box<(Self, CrlFault)>> {
+        match self.issuer(issuers) {
+            Ok(issuer) => Ok(self.signed_by(&issuer)),
+            Err(fault) => Err(Box::new((self, fault))),
+        }
+    }
+}
+
+/// What is signed, and its fields.
+fn parts(der: &[u8]) -> Result<(Signed<'_>, Fields<'_>), CrlFault> {
+    let mut fields = Fields::of(der)?;
+    let signed = Signed::read(&mut fields)?;
+    fields.end()?;
+    let tbs = Fields::of(signed.message)?;
+    Ok((signed, tbs))
+}
+
+impl Contents {
+    fn read(der: &[u8], now: i64, rules: &CrlRules) -> Result<Self, CrlFault> {
+        let (signed, mut tbs) = parts(der)?;
         let version = if tbs.next_is(der::Tag::Integer) { Some(tbs.integer()?) } else { None };
         if version.is_some_and(|version| version != V2) {
             return Err(CrlFault::Version);
@@ -176,7 +244,7 @@ impl Crl {
         if tbs.value(der::Tag::Sequence)? != signed.algorithm {
             return Err(CrlFault::TwoAlgorithms);
         }
-        let name_der = tbs.whole(der::Tag::Sequence)?;
+        let _issuer = tbs.whole(der::Tag::Sequence)?;
         let this_update = tbs.time()?;
         let has_next = tbs.next_is(der::Tag::UtcTime) || tbs.next_is(der::Tag::GeneralizedTime);
         let next_update = if has_next { Some(tbs.time()?) } else { None };
@@ -190,8 +258,6 @@ impl Crl {
             return Err(CrlFault::Version);
         }
         let extensions = extensions.unwrap_or_default();
-        let issuer = verify(&signed, name_der, issuers)?;
-
         if this_update > now.saturating_add(whole_seconds(rules.clock_skew)) {
             return Err(CrlFault::NotYet(this_update.saturating_sub(now)));
         }
@@ -200,8 +266,6 @@ impl Crl {
             return Err(CrlFault::TimeOrder);
         }
         Ok(Self {
-            authority: issuer.authority_id(),
-            issuer: issuer.subject.clone(),
             number: extensions.number.map(|number| magnitude(number).into()),
             this_update,
             next_update,
@@ -209,7 +273,9 @@ impl Crl {
             entries,
         })
     }
+}
 
+impl Crl {
     /// The issuer's name as RFC 4514 has it.
     #[must_use]
     pub fn issuer(&self) -> &str {
@@ -225,37 +291,37 @@ impl Crl {
     /// The list's number in hex, if it has one.
     #[must_use]
     pub fn number(&self) -> Option<String> {
-        self.number.as_ref().map(hex::encode)
+        self.contents.number.as_ref().map(hex::encode)
     }
 
     /// When it was made; seconds since the Unix epoch.
     #[must_use]
     pub const fn this_update(&self) -> i64 {
-        self.this_update
+        self.contents.this_update
     }
 
     /// When the next one comes at the latest.
     #[must_use]
     pub const fn next_update(&self) -> i64 {
-        self.next_update
+        self.contents.next_update
     }
 
     /// Whether the next one should be there.
     #[must_use]
     pub const fn is_expired_at(&self, now: i64) -> bool {
-        self.next_update < now
+        self.contents.next_update < now
     }
 
     /// Seconds since it was made.
     #[must_use]
     pub fn age(&self, now: i64) -> i64 {
-        now.saturating_sub(self.this_update).max(0)
+        now.saturating_sub(self.contents.this_update).max(0)
     }
 
     /// Revoked certificates in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.contents.entries.len()
     }
 
     /// Whether it revokes nothing.
@@ -267,17 +333,21 @@ impl Crl {
     /// What it says of a serial number (big-endian, without leading zero bytes).
     #[must_use]
     pub fn revoked(&self, serial: &[u8]) -> Option<Revoked> {
-        self.entries.find(serial)
+        self.contents.entries.find(serial)
+    }
+
+    const fn scope(&self) -> &Scope {
+        &self.contents.scope
     }
 
     /// Newer than another one of the same issuer and scope: by number (RFC 5280 §5.2.3) where both
     /// have one, and by time.
     fn age_order(&self, other: &Self) -> Ordering {
-        let by_number = match (&self.number, &other.number) {
+        let by_number = match (&self.contents.number, &other.contents.number) {
             (Some(ours), Some(theirs)) => (ours.len(), ours).cmp(&(theirs.len(), theirs)),
             _ => Ordering::Equal,
         };
-        by_number.then(self.this_update.cmp(&other.this_update))
+        by_number.then(self.this_update().cmp(&other.this_update()))
     }
 }
 

@@ -110,24 +110,6 @@ impl Ocsp {
         self.cache.find(&issuer.issued_id(&certificate.serial), now)
     }
 
-    /// Whether the status of a certificate should be asked for again, as that of a live session: it
-    /// is not known, or half of its time is over.
-    #[must_use]
-    pub fn is_due(&self, issuer: &Certificate, certificate: &Certificate, now: i64) -> bool {
-        self.cache.find_fresh(&issuer.issued_id(&certificate.serial), now).is_none()
-    }
-
-    /// Those pairs of issuer and certificate that are due; see [`Self::is_due`].
-    #[must_use]
-    pub fn due(
-        &self,
-        pairs: impl IntoIterator<Item = (Arc<Certificate>, Arc<Certificate>)>,
-        now: i64,
-    ) -> Vec<(Arc<Certificate>, Arc<Certificate>)> {
-        let pairs = pairs.into_iter();
-        pairs.filter(|(issuer, certificate)| self.is_due(issuer, certificate, now)).collect()
-    }
-
     /// The status of a certificate, which is asked for if it is not known.
     pub async fn status(
         self: &Arc<Self>,

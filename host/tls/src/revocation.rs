@@ -158,12 +158,12 @@ impl Revocation {
 
     /// This list, which was fetched, waits for its issuer.
     pub fn add_waiting(&self, list: WaitingList) {
-        self.add_lists(&self.waiting.add(list, self.clock.now()));
+        self.add_lists(&self.waiting.add(list));
     }
 
     /// From now on these lists wait for their issuer, instead of those that did.
     pub fn publish_waiting(&self, lists: Vec<WaitingList>) {
-        self.add_lists(&self.waiting.replace(lists, self.clock.now()));
+        self.add_lists(&self.waiting.replace(lists));
     }
 
     /// Intermediates that verified paths went over: they may have signed lists, too.
@@ -174,7 +174,7 @@ impl Revocation {
 
     /// A verified path goes over this intermediate: lists that waited for it count from now on.
     pub fn learn(&self, authority: &Arc<Certificate>) {
-        let verified = self.waiting.learn(authority, self.clock.now());
+        let verified = self.waiting.learn(authority);
         if !verified.is_empty() {
             self.add_lists(&verified);
         }

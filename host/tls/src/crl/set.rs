@@ -39,7 +39,7 @@ impl CrlSet {
         let mut by_authority: HashMap<AuthorityId, Vec<Arc<Crl>>> = HashMap::new();
         for list in lists {
             let known = by_authority.entry(list.authority).or_default();
-            match known.iter_mut().find(|known| known.scope == list.scope) {
+            match known.iter_mut().find(|known| known.scope() == list.scope()) {
                 Some(known) if known.age_order(&list).is_lt() => *known = list,
                 Some(_) => {}
                 None => known.push(list),
@@ -60,10 +60,12 @@ impl CrlSet {
         if let Some(revoked) = lists.iter().find_map(|list| list.revoked(&certificate.serial)) {
             return CrlStatus::Revoked(revoked);
         }
-        let about = lists.iter().filter(|list| list.scope.covers(certificate));
-        match about.max_by_key(|list| list.next_update) {
+        let about = lists.iter().filter(|list| list.scope().covers(certificate));
+        match about.max_by_key(|list| list.next_update()) {
             None => CrlStatus::NoList,
-            Some(list) if list.is_expired_at(now) => CrlStatus::Expired { since: list.next_update },
+            Some(list) if list.is_expired_at(now) => {
+                CrlStatus::Expired { since: list.next_update() }
+            }
             Some(_) => CrlStatus::Good,
         }
     }

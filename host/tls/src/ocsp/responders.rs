@@ -86,7 +86,6 @@ pub struct Responders {
     everybody: Option<Url>,
     by_issuer: HashMap<AuthorityId, Url>,
     allowed_hosts: Vec<AllowedHost>,
-    is_any_host_allowed: bool,
 }
 
 impl Responders {
@@ -100,14 +99,7 @@ impl Responders {
     ) -> Self {
         let by_issuer =
             by_issuer.into_iter().map(|(issuer, url)| (issuer.authority_id(), url)).collect();
-        Self { everybody, by_issuer, allowed_hosts, is_any_host_allowed: false }
-    }
-
-    /// For certificates that the operator brought, which are no strangers: the responder that is
-    /// configured, or those that they name.
-    #[must_use]
-    pub fn of_own_certificates(configured: Option<Url>) -> Self {
-        Self { everybody: configured, is_any_host_allowed: true, ..Self::default() }
+        Self { everybody, by_issuer, allowed_hosts }
     }
 
     /// Whether a configured one is asked with TLS.
@@ -148,7 +140,7 @@ impl Responders {
         }
         let host = AllowedHost::of(&url)?;
         url.set_fragment(None);
-        (self.is_any_host_allowed || self.allowed_hosts.contains(&host)).then_some(url)
+        self.allowed_hosts.contains(&host).then_some(url)
     }
 }
 

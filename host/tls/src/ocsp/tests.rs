@@ -201,8 +201,10 @@ async fn an_own_certificate_gets_a_response_that_can_be_stapled() {
     let responder = TestResponder::start(Behaviour::Answer("oc_good")).await;
     let mut certificate = (*PKI.certificate("dev")).clone();
     certificate.ocsp_urls = vec![responder.url.to_string()];
-    let settings =
-        AskSettings { responders: Responders::of_own_certificates(None), ..AskSettings::default() };
+    let port = responder.url.port().unwrap();
+    let host = AllowedHost::parse(&format!("{}:{port}", responder.url.host_str().unwrap()));
+    let responders = Responders::new(None, [], vec![host.unwrap()]);
+    let settings = AskSettings { responders, ..AskSettings::default() };
     let asker = Asker::new(settings, Clock::default()).unwrap();
     let issuer = PKI.certificate("int");
     let answer = asker.ask(&issuer, &certificate).await.unwrap();
@@ -221,7 +223,8 @@ async fn a_live_session_is_asked_for_again_at_half_life() {
     let responder = TestResponder::start(Behaviour::Answer("oc_good")).await;
     let setup = Setup::of(&responder);
     let dev = PKI.certificate("dev");
-    let due = || setup.ocsp.is_due(&setup.issuer, &dev, setup.clock.now());
+    let key = setup.issuer.issued_id(&dev.serial);
+    let due = || setup.ocsp.cache.find_fresh(&key, setup.clock.now()).is_none();
     let refreshed = || setup.ocsp.refreshed(Arc::clone(&setup.issuer), Arc::clone(&dev));
     assert_eq!(setup.status("dev").await, Status::Good);
     assert!(!due());

@@ -6,18 +6,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::Certificate;
-use crate::crl::{Crl, CrlFault, CrlRules};
+use crate::crl::{Crl, UnverifiedCrl};
 
 /// Intermediates that are remembered.
 const LEARNED_MAX: usize = 256;
 
 /// A list that nobody could verify yet.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct WaitingList {
-    /// As it was read, DER or PEM.
-    pub bytes: Vec<u8>,
-    /// What is accepted.
-    pub rules: CrlRules,
+    /// Read already, so that the handshake which brings its issuer does not.
+    pub list: UnverifiedCrl,
     /// Where it comes from, for people.
     pub origin: String,
     /// From a server, and not from a file.
@@ -39,21 +37,21 @@ struct State {
 impl Waiting {
     /// Those from files make room for these. Gives those that need not wait: their issuer was learned
     /// while they were read.
-    pub(super) fn replace(&self, lists: Vec<WaitingList>, now: i64) -> Vec<Arc<Crl>> {
+    pub(super) fn replace(&self, lists: Vec<WaitingList>) -> Vec<Arc<Crl>> {
         let mut state = self.state.lock();
         state.lists.retain(|known| known.is_fetched);
         state.lists.extend(lists);
         let State { lists, learned } = &mut *state;
-        verified(lists, learned, now)
+        verified(lists, learned)
     }
 
     /// A list that was fetched; it takes the place of the one from there.
-    pub(super) fn add(&self, list: WaitingList, now: i64) -> Vec<Arc<Crl>> {
+    pub(super) fn add(&self, list: WaitingList) -> Vec<Arc<Crl>> {
         let mut state = self.state.lock();
         state.lists.retain(|known| known.origin != list.origin);
         state.lists.push(list);
         let State { lists, learned } = &mut *state;
-        verified(lists, learned, now)
+        verified(lists, learned)
     }
 
     pub(super) fn learned(&self) -> Vec<Arc<Certificate>> {
@@ -61,7 +59,7 @@ impl Waiting {
     }
 
     /// Lists that this authority has signed; they wait no longer.
-    pub(super) fn learn(&self, authority: &Arc<Certificate>, now: i64) -> Vec<Arc<Crl>> {
+    pub(super) fn learn(&self, authority: &Arc<Certificate>) -> Vec<Arc<Crl>> {
         let mut state = self.state.lock();
         if state.learned.iter().any(|known| known.fingerprint == authority.fingerprint) {
             return Vec::new();
@@ -70,32 +68,25 @@ impl Waiting {
             state.learned.push(Arc::clone(authority));
         }
         let State { lists, .. } = &mut *state;
-        verified(lists, &[Arc::clone(authority)], now)
+        verified(lists, &[Arc::clone(authority)])
     }
 }
 
 /// Takes those lists out that one of `issuers` has signed. Another authority of the same name may have
 /// signed the others.
-fn verified(lists: &mut Vec<WaitingList>, issuers: &[Arc<Certificate>], now: i64) -> Vec<Arc<Crl>> {
+fn verified(lists: &mut Vec<WaitingList>, issuers: &[Arc<Certificate>]) -> Vec<Arc<Crl>> {
     let mut verified = Vec::new();
     if issuers.is_empty() {
         return verified;
     }
-    lists.retain(|list| match Crl::read(&list.bytes, issuers, now, &list.rules) {
-        Ok(crl) => {
-            verified.push(Arc::new(crl));
-            false
+    for WaitingList { list, origin, is_fetched } in std::mem::take(lists) {
+        match list.verified(issuers) {
+            Ok(crl) => verified.push(Arc::new(crl)),
+            Err(unverified) => {
+                let (list, _) = *unverified;
+                lists.push(WaitingList { list, origin, is_fetched });
+            }
         }
-        Err(
-            CrlFault::UnknownIssuer(_)
-            | CrlFault::Signature(_)
-            | CrlFault::MayNotSign(_)
-            | CrlFault::Algorithm,
-        ) => true,
-        Err(error) => {
-            tracing::error!(list = list.origin, %error, "the CRL is not used");
-            false
-        }
-    });
+    }
     verified
 }

@@ -223,8 +223,7 @@ impl TlsStream {
                 server_name = server_name.or(asked.server_name);
                 // A second ClientHello, after a HelloRetryRequest, is told of again.
                 if let Some(begin) = hello.take()
-                    && asked.speaks_other_protocols
-                    && let Some(config) = generation.without_protocols()
+                    && let Some(config) = generation.other_config(asked.peculiarity)
                 {
                     result = self.begin_again(Arc::clone(config), begin);
                 }
