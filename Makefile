@@ -63,6 +63,8 @@ bench: guests ## Measure codec, plugin runtime and gateway, the latter beside mo
 	cargo bench -p portreeve-plugin --bench calls
 	cargo build --release -p portreeve -p portreeve-tests
 	target/release/portreeve-load compare
+	# A target that is missed here, which the tool tells, keeps nothing else from being measured.
+	-target/release/portreeve-load tls
 	target/release/portreeve-load spin
 	target/release/portreeve-load hang
 	target/release/portreeve-load durable
@@ -75,6 +77,10 @@ acceptance-mqtt: guests ## The long runs of MQTT and the store, with a table at 
 .PHONY: acceptance-plugins
 acceptance-plugins: guests ## The long runs of the plugin runtime and of each language, with a table at the end
 	@./tools/acceptance-plugins
+
+.PHONY: acceptance-tls
+acceptance-tls: guests ## The long runs of TLS, with a table at the end
+	@./tools/acceptance-tls
 
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz

@@ -4,6 +4,7 @@
 pub mod scale;
 pub mod servers;
 pub mod swaps;
+pub mod tls;
 pub mod traffic;
 pub mod traps;
 

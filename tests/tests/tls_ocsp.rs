@@ -540,69 +540,6 @@ fn a_live_session_ends_when_its_certificate_is_revoked() {
     assert_eq!(three.ended(Duration::from_secs(3)).as_deref(), Some(""), "N28: without a word");
 }
 
-/// N29, smaller by what `s_client` costs: 100 clients of one certificate, 40 of as many.
-#[test]
-fn a_herd_asks_once_for_each_certificate_and_not_all_at_once() {
-    let responder = Responder::start();
-    responder.set("many", "slow1");
-    let gateway = TlsGateway::new()
-        .ocsp("one", "hard", &responder.url("slow1"), "timeout = \"10s\"")
-        .ocsp("many", "hard", &responder.url("many"), "timeout = \"10s\"\nconcurrent = 8");
-    let devices: Vec<_> =
-        (0..40).map(|number| gateway.lab().device(&format!("herd-{number}")).issue()).collect();
-    let gateway = gateway.start();
-    std::thread::scope(|scope| {
-        for number in 0..100 {
-            let client = gateway.client("one").client_id(&format!("one-{number}"));
-            scope.spawn(move || {
-                assert_eq!(client.device(named("dev_ec")).run(), Outcome::Accepted, "N29");
-            });
-        }
-    });
-    assert_eq!(responder.hits("slow1"), 1, "N29: one flight");
-    std::thread::scope(|scope| {
-        for (number, device) in devices.iter().enumerate() {
-            let client = gateway.client("many").client_id(&format!("many-{number}"));
-            scope.spawn(move || {
-                assert_eq!(client.device(device).run(), Outcome::Accepted, "N29");
-            });
-        }
-        std::thread::sleep(Duration::from_millis(300));
-        let begin = Instant::now();
-        let cached = gateway.client("one").device(named("dev_ec"));
-        assert_eq!(cached.client_id("cached").run(), Outcome::Accepted, "N29");
-        assert!(begin.elapsed() < Duration::from_secs(1), "N29: {:?}", begin.elapsed());
-    });
-    assert_eq!(responder.hits("many"), 40, "N29");
-    assert!(responder.in_flight_most() <= 8, "N29: {}", responder.in_flight_most());
-}
-
-fn descriptors(gateway: &RunningTls) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", gateway.process.pid())).unwrap().count()
-}
-
-/// N30, with 50 clients.
-#[test]
-fn a_client_that_leaves_during_the_check_leaves_an_answer_and_nothing_else() {
-    let responder = Responder::start();
-    let url = responder.url("slow1");
-    let gateway = TlsGateway::new().ocsp("slow", "hard", &url, "timeout = \"10s\"").start();
-    let before = descriptors(&gateway);
-    std::thread::scope(|scope| {
-        for _ in 0..50 {
-            let client = gateway.client("slow").device(named("dev_ec"));
-            scope.spawn(move || client.leave_after(Duration::from_millis(500)));
-        }
-    });
-    std::thread::sleep(Duration::from_secs(2));
-    let begin = Instant::now();
-    assert_eq!(gateway.client("slow").device(named("dev_ec")).run(), Outcome::Accepted, "N30");
-    assert!(begin.elapsed() < Duration::from_millis(900) || responder.hits("slow1") == 1, "N30");
-    assert!(responder.hits("slow1") <= 2, "N30: {}", responder.hits("slow1"));
-    std::thread::sleep(Duration::from_millis(500));
-    assert!(descriptors(&gateway) <= before + 4, "N30: {} of {before}", descriptors(&gateway));
-}
-
 /// N31: what follows a CONNECT waits for its answer.
 #[test]
 fn nothing_is_published_by_a_client_that_is_then_refused() {

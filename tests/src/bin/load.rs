@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use portreeve_mqtt::QoS;
 use portreeve_tests::load::servers::{ServerProcess, With, gateway, mosquitto, mosquitto_with};
 use portreeve_tests::load::swaps::{self, Swapped};
+use portreeve_tests::load::tls::{self, Line, number};
 use portreeve_tests::load::traffic::{Shape, connects, idle, one_after_another, round_trips, run};
 use portreeve_tests::load::traps::{self, Trapped};
 use portreeve_tests::load::{Measured, median, resident_bytes, scale};
@@ -85,6 +86,24 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// TLS: what connections cost beside mosquitto, latency, memory, slow handshakes, a large CRL.
+    Tls {
+        /// Rounds of each kind of connection, of which the median is told.
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// Connections of each kind in a round.
+        #[arg(long, default_value_t = 400)]
+        connections: usize,
+        /// What is measured; everything where nothing is named.
+        #[arg(value_parser = TLS_PARTS)]
+        parts: Vec<String>,
+    },
+    /// Certificates, keys, trust anchors and CRLs are replaced under clients (ROTATIONS, CLIENTS, HANDSHAKES).
+    TlsRotation,
+    /// No OCSP responder answers (OUTAGE_SECONDS).
+    TlsOutage,
+    /// Devices are revoked by OCSP, CRL and deny-list (DEVICES in each way).
+    TlsRevocation,
     /// One shape against a server that runs already.
     Run {
         /// Its address.
@@ -117,6 +136,19 @@ async fn main() -> ExitCode {
             tell_swaps(&swapped.unwrap());
         }
         Command::Traps { calls, traps, json } => return trap(calls, traps, json).await,
+        Command::Tls { rounds, connections, parts } => {
+            return tls_bench(rounds, connections, &parts).await;
+        }
+        Command::TlsRotation => {
+            let each_second = u32::try_from(number("HANDSHAKES", 50)).unwrap().max(1);
+            let (rotations, clients) = (number("ROTATIONS", 20), number("CLIENTS", 200));
+            return table(tls::rotation::run(rotations, clients, each_second, tell).await);
+        }
+        Command::TlsOutage => {
+            let seconds = u64::try_from(number("OUTAGE_SECONDS", 10)).unwrap();
+            return table(tls::outage::run(Duration::from_secs(seconds), tell).await);
+        }
+        Command::TlsRevocation => return table(tls::revocation::run(number("DEVICES", 3)).await),
         Command::Run { address, pid, qos, parsed, seconds } => {
             let qos = QoS::from_bits(qos).unwrap();
             let duration = Duration::from_secs(seconds);
@@ -125,6 +157,45 @@ async fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+const TLS_PARTS: [&str; 5] = ["cost", "connack", "slow", "reload", "idle"];
+/// How long connections at a pace are watched.
+const PACED: Duration = Duration::from_secs(10);
+
+fn tell(line: &str) {
+    println!("{line}");
+}
+
+fn table(lines: Vec<Line>) -> ExitCode {
+    lines.iter().for_each(|line| println!("{line}"));
+    if tls::all_met(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn tls_bench(rounds: usize, connections: usize, parts: &[String]) -> ExitCode {
+    let wants = |part: &str| parts.is_empty() || parts.iter().any(|one| one == part);
+    println!("TLS 1.3, P-256, full handshakes; medians; {}", tls::setup::load_average());
+    let mut is_met = true;
+    let mut show = |lines: Vec<Line>| is_met &= table(lines) == ExitCode::SUCCESS;
+    let servers = tls::setup::Servers::start();
+    if wants("cost") {
+        show(tls::cost::connections(&servers, rounds, connections).await);
+    }
+    if wants("connack") {
+        show(tls::pace::connack(&servers, 3, PACED).await);
+    }
+    if wants("slow") {
+        show(tls::pace::slow_loris(&servers, 3, PACED).await);
+    }
+    if wants("reload") {
+        show(tls::stall::reload(&servers, 6).await);
+    }
+    drop(servers);
+    if wants("idle") {
+        show(tls::cost::idle(3, 2_000).await);
+    }
+    println!("{}", tls::setup::load_average());
+    if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Per cent by which memory may grow.

@@ -192,3 +192,37 @@ pub fn mosquitto_with(password: bool, persistence: bool) -> ServerProcess {
     command.arg("-c").arg(&file);
     start(command, port, folder)
 }
+
+/// mosquitto with TLS: a listener for everybody, and one that demands certificates below `trust_anchors`.
+#[must_use]
+pub fn mosquitto_tls(
+    chain: &Path,
+    key: &Path,
+    trust_anchors: &Path,
+) -> (ServerProcess, SocketAddr) {
+    let folder = tempfile::tempdir().unwrap();
+    let (one_way, mutual) = (free_port(), free_port());
+    let mut config = String::from(
+        "per_listener_settings false\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
+         set_tcp_nodelay true\nlog_type error\nuser root\n",
+    );
+    for (port, demands) in [(one_way, false), (mutual, true)] {
+        let _infallible = writeln!(
+            config,
+            "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate {demands}",
+            trust_anchors.display(),
+            chain.display(),
+            key.display()
+        );
+    }
+    let file = folder.path().join("mosquitto.conf");
+    fs::write(&file, config).unwrap();
+    let binary =
+        if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+    let mut command = Command::new(binary);
+    command.arg("-c").arg(&file);
+    let server = start(command, one_way, folder);
+    let mutual = SocketAddr::from(([127, 0, 0, 1], mutual));
+    wait_for(mutual);
+    (server, mutual)
+}
