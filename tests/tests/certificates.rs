@@ -239,6 +239,8 @@ fn what_would_not_serve_is_not_imported() {
     std::fs::write(lab.file("empty"), "").unwrap();
     let damaged = std::fs::read_to_string(&gw.crt).unwrap().replacen("MII", "M!I", 1);
     std::fs::write(lab.file("damaged.crt"), damaged).unwrap();
+    let whole = std::fs::read(&gw.crt).unwrap();
+    std::fs::write(lab.file("half.crt"), &whole[..whole.len() / 2]).unwrap();
     std::fs::write(lab.file("pass"), "wrong\n").unwrap();
     let secret = ["pkcs8", "-topk8", "-in", gw.key_text(), "-passout", "pass:right"];
     private(&lab, "secret.key", &openssl(&secret, &[]));
@@ -248,12 +250,13 @@ fn what_would_not_serve_is_not_imported() {
     std::fs::write(lab.file("unordered.crt"), unordered).unwrap();
     let (chain, key) = (gw.crt_text(), gw.key_text());
     let expired = named("gw_exp");
-    let cases: [(&str, &str, &[&str], &[&str]); 15] = [
+    let cases: [(&str, &str, &[&str], &[&str]); 16] = [
         (chain, other.key_text(), &[], &["does not belong"]),
         ("garbage", key, &[], &["garbage", "no certificate"]),
         ("text", key, &[], &["text holds no certificate"]),
         ("empty", key, &[], &["is empty"]),
         ("damaged.crt", key, &[], &["damaged"]),
+        ("half.crt", key, &[], &["half.crt", "-----END CERTIFICATE-----"]),
         ("missing.crt", key, &[], &["missing.crt", "No such file"]),
         ("unordered.crt", key, &[], &["certificate 2 of its chain"]),
         (key, key, &[], &["no certificate", "it holds a private key"]),

@@ -106,9 +106,11 @@ impl<'a> Reader<'a> {
 
     fn trust(&mut self, client: &ClientConfig) -> Option<Trust> {
         let mut certificates = Vec::new();
+        let mut paths = Vec::new();
         let mut is_whole = true;
         for source in &client.trust_anchors {
             let path = self.path(source, Certificates::authority);
+            paths.extend(path.iter().map(|path| path.display().to_string()));
             match path.and_then(|path| self.certificates(&path)) {
                 Some(found) => certificates.extend(found),
                 None => is_whole = false,
@@ -118,7 +120,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         let trust = Trust::new(certificates, client.partial_chain)
-            .map_err(|error| format!("trust_anchors: {error}"));
+            .map_err(|error| format!("trust_anchors ({}): {error}", paths.join(", ")));
         self.noted(trust)
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pkcs8::EncryptedPrivateKeyInfo;
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
@@ -81,6 +81,20 @@ pub enum MaterialError {
     },
 }
 
+impl MaterialError {
+    /// In words: rustls has the end that is missing as numbers.
+    fn of_pem(path: &Path, error: &pem::Error) -> Self {
+        let why = match error {
+            pem::Error::MissingSectionEnd { end_marker } => {
+                let label = String::from_utf8_lossy(end_marker);
+                format!("its end is missing (-----END {label}-----); was it copied whole?")
+            }
+            other => other.to_string(),
+        };
+        Self::Damaged { path: path.to_owned(), why }
+    }
+}
+
 /// Bytes of a file that may hold a secret.
 type Bytes = Zeroizing<Vec<u8>>;
 
@@ -133,10 +147,7 @@ pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<Arc<Certificate>>, 
     let found = if is_der(bytes) {
         vec![CertificateDer::from(bytes.to_vec())]
     } else {
-        let damaged = |error: rustls::pki_types::pem::Error| MaterialError::Damaged {
-            path: path.to_owned(),
-            why: error.to_string(),
-        };
+        let damaged = |error| MaterialError::of_pem(path, &error);
         let parts = CertificateDer::pem_slice_iter(bytes).take(CERTIFICATES_MAX + 1);
         parts.collect::<Result<Vec<_>, _>>().map_err(damaged)?
     };
@@ -205,12 +216,12 @@ pub fn key(
     }
     match PrivateKeyDer::from_pem_slice(bytes) {
         Ok(key) => Ok(key),
-        Err(rustls::pki_types::pem::Error::NoItemsFound) => Err(MaterialError::Nothing {
+        Err(pem::Error::NoItemsFound) => Err(MaterialError::Nothing {
             path: path.to_owned(),
             wanted: "private key",
             hint: what_it_is(bytes),
         }),
-        Err(error) => Err(damaged(&error.to_string())),
+        Err(error) => Err(MaterialError::of_pem(path, &error)),
     }
 }
 
@@ -279,10 +290,8 @@ pub fn crls(path: &Path, bytes: &[u8]) -> Result<Vec<Vec<u8>>, MaterialError> {
         return Ok(vec![bytes.to_vec()]);
     }
     let parts = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes);
-    let parts = parts.collect::<Result<Vec<_>, _>>().map_err(|error| MaterialError::Damaged {
-        path: path.to_owned(),
-        why: error.to_string(),
-    })?;
+    let parts = parts.collect::<Result<Vec<_>, _>>();
+    let parts = parts.map_err(|error| MaterialError::of_pem(path, &error))?;
     let found: Vec<Vec<u8>> = parts
         .into_iter()
         .filter(|(kind, _)| *kind == SectionKind::Crl)
