@@ -17,7 +17,7 @@ use portreeve_tests::binary::free_address;
 use portreeve_tests::load::{cpu_time, resident_bytes};
 use portreeve_tests::openssl::{BOTH, Outcome};
 use portreeve_tests::pki::{Certificate, Lab, named};
-use portreeve_tests::tls_gateway::{RunningTls, TlsGateway};
+use portreeve_tests::tls_gateway::{RunningTls, TlsGateway, wait_until};
 
 /// Entries of the large list.
 const ENTRIES: u32 = 100_000;
@@ -345,4 +345,51 @@ fn a_live_session_ends_when_a_new_list_names_it() {
     assert!(gateway.reload().0);
     let said = open.ended(Duration::from_secs(5)).expect("N28: it is ended");
     assert!(said.starts_with("e0") && said.contains("87"), "N28: {said}");
+}
+
+/// A list from the same place that is about other certificates than the one before counts beside it.
+#[test]
+fn a_fetched_list_of_another_scope_counts_beside_the_one_before() {
+    let lab = Lab::new();
+    let (int, device) = (named("int"), named("dev_ec"));
+    let read = |path: std::path::PathBuf| std::fs::read(path).unwrap();
+    let answer = Arc::new(Mutex::new(("200 OK", read(lab.crl("all", int, &[])))));
+    let address = served(&answer);
+    let toml = format!(
+        "[gateway.tls.client.crl]\nmode = \"hard\"\nurls = [\"http://{address}/int.crl\"]\nrefresh = \"1s\"\n"
+    );
+    let gateway = TlsGateway::new().mutual("hard", &toml).start();
+    let becomes = |outcome: Outcome| {
+        wait_until("the list counts", Duration::from_secs(15), || {
+            run(&gateway, "hard", "-tls1_3", device) == outcome
+        });
+    };
+    becomes(Outcome::Accepted);
+    // issuingDistributionPoint: onlyContainsUserCerts.
+    let scope = "2.5.29.28 = critical,DER:30:03:81:01:ff";
+    let users = lab.crl_with("users", int, &[&device.serial], &["-crldays", "1"], scope);
+    *answer.lock().unwrap() = ("200 OK", read(users));
+    becomes(Outcome::Alert(44));
+}
+
+/// Lists of several authorities in one file, one of which nobody knows yet: other files still change.
+#[test]
+fn a_list_that_waits_does_not_hold_up_what_else_changes() {
+    let gateway = TlsGateway::new();
+    let lab = gateway.lab();
+    let lists = ["int", "int2"].map(|issuer| {
+        let list = lab.crl(&format!("{issuer}.crl"), named(issuer), &[&named("dev_rev").serial]);
+        std::fs::read(list).unwrap()
+    });
+    std::fs::write(lab.file("both.crl"), lists.concat()).unwrap();
+    let gateway = gateway.mutual("one", &files("soft", &["both.crl"])).start();
+    for turn in 0..2 {
+        gateway.put_identity("gw", named("gw_next"));
+        let (is_taken, said) = gateway.reload();
+        assert!(is_taken, "{turn}: {said}");
+        gateway.put_identity("gw", named("gw"));
+        let (is_taken, said) = gateway.reload();
+        assert!(is_taken, "{turn}: {said}");
+    }
+    assert_eq!(run(&gateway, "one", "-tls1_3", named("dev_rev")), Outcome::Alert(44));
 }

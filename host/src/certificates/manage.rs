@@ -20,7 +20,9 @@ use super::{Certificates, CertificatesError, Denied, checked};
 
 /// Hex digits of a fingerprint that name a version.
 const VERSION_DIGITS: usize = 16;
-/// Bytes of a CRL.
+/// With fewer digits none is meant.
+const VERSION_DIGITS_MIN: usize = 4;
+/// Bytes of a CRL that is imported; a gateway takes `bytes_max` of its configuration.
 const CRL_BYTES_MAX: u64 = 64 << 20;
 /// Characters of a line of PEM.
 const PEM_LINE: usize = 64;
@@ -127,10 +129,8 @@ impl Certificates {
     pub fn import_crl(&self, name: &str, path: &Path) -> Result<usize, CertificatesError> {
         let bytes = read_file(path, CRL_BYTES_MAX)?;
         let lists = material::crls(path, &bytes)?;
-        let rules = CrlRules {
-            bytes_max: usize::try_from(CRL_BYTES_MAX).unwrap_or(usize::MAX),
-            ..CrlRules::default()
-        };
+        let bytes_max = usize::try_from(CRL_BYTES_MAX).unwrap_or(usize::MAX);
+        let rules = CrlRules { bytes_max, ..CrlRules::default() };
         for list in &lists {
             UnverifiedCrl::read(list, portreeve_tls::now(), &rules).map_err(|fault| {
                 CertificatesError::Unusable(path.display().to_string(), fault.to_string())
@@ -294,7 +294,7 @@ impl Certificates {
 impl ServerEntry {
     /// The one version that begins so.
     fn version(&self, begin: &str) -> Result<&str, CertificatesError> {
-        let is_it = |known: &str| !begin.is_empty() && known.starts_with(begin);
+        let is_it = |known: &str| begin.len() >= VERSION_DIGITS_MIN && known.starts_with(begin);
         let mut found = self.versions.iter().filter(|(known, _)| is_it(known));
         if let (Some((known, _)), None) = (found.next(), found.next()) {
             return Ok(known);

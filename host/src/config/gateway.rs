@@ -403,7 +403,8 @@ pub(super) fn check_devices(devices: &[ImportedDevice], root: &Section<'_>) {
             CertificateMatch::CommonName(name) => ("certificate_common_name", name.clone()),
         });
         let user_name = (!user_name.is_empty()).then(|| ("user_name", user_name.clone()));
-        let serial_number = serial_number.clone().map(|number| ("serial_number", number));
+        let serial_number = serial_number.clone().filter(|number| !number.is_empty());
+        let serial_number = serial_number.map(|number| ("serial_number", number));
         let name = Some(("name", device.name.as_str().to_owned()));
         for (key, value) in [name, user_name, serial_number, certificate].into_iter().flatten() {
             if !seen.insert((&device.product, key, value.clone())) {

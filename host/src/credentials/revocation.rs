@@ -108,7 +108,7 @@ impl Lists {
     ) -> Result<(), Vec<String>> {
         issuers.extend(self.revocation.learned());
         let mut read = Vec::new();
-        let mut waiting = Vec::new();
+        let mut unknown = Vec::new();
         let mut mistakes = Vec::new();
         let now = self.clock.now();
         let rules = self.rules();
@@ -128,18 +128,24 @@ impl Lists {
                     }
                     read.push((path.clone(), Arc::new(crl)));
                 }
-                // One that takes the place of another has the same issuer, or is a mistake.
-                Err((list, CrlFault::UnknownIssuer(issuer))) if !known.has_file(path) => {
-                    let origin = path.display().to_string();
-                    tracing::info!(
-                        file = origin,
-                        issuer,
-                        "the CRL waits for the certificate of its issuer, which devices send, or trust_anchors may hold"
-                    );
-                    waiting.push(WaitingList { list, origin, is_fetched: false });
-                }
+                Err((list, CrlFault::UnknownIssuer(issuer))) => unknown.push((path, list, issuer)),
                 Err((_, error)) => mistakes.push(format!("{}: {error}", path.display())),
             }
+        }
+        let mut waiting = Vec::new();
+        for (path, list, issuer) in unknown {
+            let origin = path.display().to_string();
+            // A file whose lists were all somebody's and now are nobody's is a mistake.
+            if known.has_file(path) && !read.iter().any(|(other, _)| other == path) {
+                mistakes.push(format!("{origin}: {}", CrlFault::UnknownIssuer(issuer)));
+                continue;
+            }
+            tracing::info!(
+                file = origin,
+                issuer,
+                "the CRL waits for the certificate of its issuer, which devices send, or trust_anchors may hold"
+            );
+            waiting.push(WaitingList { list, origin, is_fetched: false });
         }
         if !mistakes.is_empty() {
             return Err(mistakes);
@@ -191,10 +197,13 @@ impl Lists {
             }
             Err((_, error)) => return Err(error.to_string()),
         };
+        // An older one than that before is not kept; one about other certificates, or by another key,
+        // counts beside it, which [`Revocation::add_lists`] sees to.
         let before = known.fetched.get(url).cloned();
         let newest = CrlSet::new(before.into_iter().chain([Arc::clone(&crl)]));
-        let newest = newest.iter().next().cloned();
-        known.fetched.insert(url.clone(), newest.unwrap_or(crl));
+        if newest.iter().any(|one| Arc::ptr_eq(one, &crl)) {
+            known.fetched.insert(url.clone(), crl);
+        }
         self.publish(&known);
         Ok(())
     }
