@@ -151,11 +151,25 @@ fn import_all(lab: &Lab, keys: &[Form]) -> String {
     said
 }
 
+/// Without days that are left: one more may be over between two looks.
+fn without_days(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(fields) => {
+            let _days = fields.remove("days_left");
+            fields.values_mut().for_each(|field| *field = without_days(field.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = without_days(item.take())),
+        _ => {}
+    }
+    value
+}
+
 /// Whether a certificate is shown as it is, and its key kept for its owner alone; what was said.
 fn check_shown(lab: &Lab, servers: &[Value], (name, certificate, _): &Form) -> String {
     let shown = done(lab, &["show", name, "--json", FOLDER[0], FOLDER[1]]);
     let value = shown.json();
-    assert!(servers.contains(&value), "list and show say the same");
+    let is_same = |one: &Value| without_days(one.clone()) == without_days(value.clone());
+    assert!(servers.iter().any(is_same), "list and show say the same");
     let (version, of) = (&value["versions"][0], &value["versions"][0]["chain"][0]);
     let wanted = fingerprint(certificate);
     assert_eq!(version["is_active"], true, "{name}: the first one serves");
