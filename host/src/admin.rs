@@ -1,29 +1,49 @@
-//! The admin API: HTTP on a Unix socket that only the gateway's user may open. `portreeve plugin`
-//! and its like speak it; so can `curl --unix-socket`.
+//! The admin API: HTTP on a Unix socket that only the gateway's user may open, and on an address for
+//! those who have a token. The command line speaks it; so can `curl --unix-socket`.
 //!
-//! Errors are problems as RFC 9457 has them.
+//! Errors are problems as RFC 9457 has them; `/v1/openapi.json` describes everything.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
 use axum::Router;
 use axum::extract::connect_info::Connected;
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::serve::IncomingStream;
-use serde_json::json;
-use std::sync::Arc;
 use tokio::net::{UnixListener, UnixSocket};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use crate::access::{NetworkConfig, Token};
 use crate::broker::Broker;
 use crate::gateway::Gateway;
 use crate::reload::Reloader;
 use crate::reload::set::View;
 
+mod access;
+pub(crate) mod devices;
+mod metrics;
+mod network;
+mod operation;
 mod plugins;
+mod problem;
+mod sessions;
 mod tls;
+
+pub(crate) use access::Audit;
+use access::{Caller, Doorkeeper};
+use network::Network;
+use problem::Problem;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -32,6 +52,7 @@ pub(crate) struct Admin {
     pub(crate) view: Arc<View>,
     pub(crate) gateways: Arc<[Arc<Gateway>]>,
     pub(crate) broker: Arc<Broker>,
+    pub(crate) audit: Arc<Audit>,
     /// Ends streams when the gateway stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -55,28 +76,6 @@ impl Peer {
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         Self { user: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
-    }
-}
-
-/// Why a request was not done.
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    detail: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let title = self.status.canonical_reason().unwrap_or_default();
-        let body = json!({ "title": title, "status": self.status.as_u16(), "detail": self.detail });
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        (self.status, kind, body.to_string()).into_response()
     }
 }
 
@@ -140,10 +139,9 @@ impl Socket {
     }
 
     /// Answers requests until the gateway stops.
-    pub(crate) async fn serve(self, admin: Admin) {
+    async fn serve(self, front: Router, shutdown: CancellationToken) {
         let Self { listener, file } = self;
-        let shutdown = admin.shutdown.clone();
-        let router = router(admin).into_make_service_with_connect_info::<Peer>();
+        let router = front.into_make_service_with_connect_info::<Peer>();
         let served = axum::serve(listener, router).with_graceful_shutdown(async move {
             shutdown.cancelled().await;
         });
@@ -154,22 +152,158 @@ impl Socket {
     }
 }
 
+/// The API in front of a gateway that starts: it says so until there is one.
+pub(crate) struct Front {
+    ready: Arc<OnceLock<Router>>,
+    audit: Arc<Audit>,
+    shutdown: CancellationToken,
+    /// Where it listens on the network.
+    pub(crate) address: Option<SocketAddr>,
+}
+
+/// Where the API is to be.
+pub(crate) struct Places<'a> {
+    pub(crate) socket: Option<Socket>,
+    pub(crate) network: Option<&'a NetworkConfig>,
+    pub(crate) tokens: &'a [Token],
+}
+
+impl Front {
+    /// Listens, and answers that the gateway starts.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub(crate) async fn open(
+        places: Places<'_>,
+        audit: Audit,
+        tasks: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<Self> {
+        let audit = Arc::new(audit);
+        let ready: Arc<OnceLock<Router>> = Arc::default();
+        let front = || {
+            let ready = Arc::clone(&ready);
+            Router::new().fallback(move |request: Request| answer(Arc::clone(&ready), request))
+        };
+        let mut address = None;
+        if let Some(network) = places.network {
+            let listener = Network::listen(network).await?;
+            address = Some(listener.address());
+            let tokens = places.tokens.to_vec();
+            let doorkeeper = Arc::new(Doorkeeper { tokens, audit: Arc::clone(&audit) });
+            let router = front().layer(from_fn_with_state(doorkeeper, access::by_token));
+            let stopped = shutdown.clone();
+            tasks.spawn(async move {
+                let served = axum::serve(listener, router)
+                    .with_graceful_shutdown(async move { stopped.cancelled().await });
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "the admin listener");
+                }
+            });
+        }
+        if let Some(socket) = places.socket {
+            let router = front().layer(from_fn_with_state(Arc::clone(&audit), access::by_socket));
+            tasks.spawn(socket.serve(router, shutdown.clone()));
+        }
+        Ok(Self { ready, audit, shutdown, address })
+    }
+
+    pub(crate) fn audit(&self) -> Arc<Audit> {
+        Arc::clone(&self.audit)
+    }
+
+    pub(crate) fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// From now on the gateway answers.
+    pub(crate) fn ready(&self, admin: Admin) {
+        // There is one start.
+        let _is_first = self.ready.set(router(admin));
+    }
+}
+
+async fn answer(ready: Arc<OnceLock<Router>>, request: Request) -> Response {
+    match ready.get() {
+        Some(router) => match router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None if request.uri().path() == "/healthz" => operation::healthz().await.into_response(),
+        None => {
+            let detail = "the gateway starts: plugins and store are being read";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
+        }
+    }
+}
+
+/// Bytes of a request.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// The document that describes the API.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Portreeve admin API",
+    description = "Devices, sessions, plugins and certificates of a running gateway.",
+))]
+struct Document;
+
+fn documented() -> OpenApiRouter<Admin> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(of_operation())
+        .merge(of_plugins())
+        .routes(routes!(devices::products))
+        .routes(routes!(devices::list, devices::add))
+        .routes(routes!(devices::import))
+        .routes(routes!(devices::show, devices::change, devices::delete))
+        .routes(routes!(devices::kick))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::show, sessions::end))
+        .routes(routes!(sessions::attempts))
+}
+
+fn of_operation() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(operation::healthz))
+        .routes(routes!(operation::readyz))
+        .routes(routes!(operation::metrics))
+        .routes(routes!(operation::document))
+        .routes(routes!(access::audit))
+        .routes(routes!(tls::list))
+}
+
+fn of_plugins() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(plugins::reload))
+        .routes(routes!(plugins::history_of_all))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::show))
+        .routes(routes!(plugins::history))
+        .routes(routes!(plugins::roll_back))
+        .routes(routes!(plugins::promote))
+        .routes(routes!(plugins::trace))
+        .routes(routes!(plugins::record))
+}
+
+/// The OpenAPI document of the admin API.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = documented().split_for_parts();
+    operation::finish(&mut document);
+    document
+}
+
 fn router(admin: Admin) -> Router {
-    Router::new()
-        .route("/v1/reload", post(plugins::reload))
-        .route("/v1/history", get(plugins::history_of_all))
-        .route("/v1/plugins", get(plugins::list))
-        .route("/v1/plugins/{name}", get(plugins::show))
-        .route("/v1/plugins/{name}/history", get(plugins::history))
-        .route("/v1/plugins/{name}/rollback", post(plugins::roll_back))
-        .route("/v1/plugins/{name}/promote", post(plugins::promote))
-        .route("/v1/plugins/{name}/trace", get(plugins::trace))
-        .route("/v1/record", get(plugins::record))
-        .route("/v1/certificates", get(tls::list))
-        .route("/metrics", get(plugins::metrics))
+    let (router, _) = documented().split_for_parts();
+    router
         .fallback(|| async {
-            Problem::new(StatusCode::NOT_FOUND, "there is no such resource; /v1/plugins is one")
+            Problem::not_found("there is no such resource; GET /v1/openapi.json lists them")
         })
+        .method_not_allowed_fallback(|| async {
+            let detail = "the resource does not have this method; GET /v1/openapi.json lists them";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin)
 }
 

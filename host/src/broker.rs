@@ -10,11 +10,14 @@ use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use portreeve_mqtt::{QoS, TopicFilter};
+use portreeve_mqtt::{QoS, ReasonCode, TopicFilter};
 use portreeve_store::{Changes, Store};
 use tokio::time::Instant;
 
+use crate::attempts::Attempts;
+use crate::devices::password::Hasher;
 use crate::devices::{Device, DeviceName, Registry};
+use crate::lockout::Lockout;
 use crate::message::{Encodings, Message, MessageRef};
 use crate::metrics::Metrics;
 use crate::permissions::Permissions;
@@ -31,6 +34,9 @@ pub(crate) struct Broker {
     pub(crate) topics: Topics,
     pub(crate) sessions: Sessions,
     pub(crate) registry: Registry,
+    pub(crate) hasher: Hasher,
+    pub(crate) lockout: Lockout,
+    pub(crate) attempts: Attempts,
     pub(crate) metrics: Metrics,
     /// `None` where nothing survives the process.
     pub(crate) store: Option<Arc<Store>>,
@@ -419,6 +425,29 @@ impl Broker {
         }
         if let Some(will) = &will {
             self.publish_will(will, session, Changes::default(), now);
+        }
+    }
+
+    /// Ends the connections of these devices; with `forgets` their sessions, too. Returns how many
+    /// sessions there were.
+    pub(crate) fn end_sessions(&self, devices: &[Arc<Device>], forgets: bool) -> usize {
+        if devices.is_empty() {
+            return 0;
+        }
+        let keys = devices.iter().map(|device| (&*device.product, device.name.as_str()));
+        let sessions = self.sessions.of_devices(&keys.collect());
+        sessions.iter().for_each(|session| self.end_session(session, forgets));
+        sessions.len()
+    }
+
+    /// Ends the connection of a session; with `forgets` the session, too.
+    pub(crate) fn end_session(&self, session: &Arc<Session>, forgets: bool) {
+        if session.is_connected() {
+            self.metrics.sessions_ended_by_operator.add(1);
+        }
+        session.close(ReasonCode::AdministrativeAction);
+        if forgets && let Some(ended) = self.sessions.end(session, session.generation()) {
+            self.session_ended(session, ended, Instant::now());
         }
     }
 

@@ -10,10 +10,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod admin;
 mod cert;
 mod check;
+mod device;
+mod explain;
 mod output;
 mod pki;
 mod plugin;
+mod probe;
 mod run;
+mod session;
 mod store;
 mod tls;
 
@@ -31,6 +35,19 @@ enum Command {
     Run(run::Run),
     /// Check configuration, plugins and bindings; say everything that is wrong.
     Check(check::Check),
+    /// Work with devices: import, list, change, disable, delete, kick.
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Work with sessions: list, show, end.
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Say why a device was let in or not: its last attempts, step by step.
+    Explain(explain::Explain),
+    /// Connect, ping and disconnect, as a health check does; exit code 0 where that works.
+    Probe(probe::Probe),
+    /// Work with the admin API: tokens, its description, what was changed.
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
     /// Work with plugins.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -62,6 +79,11 @@ pub(crate) fn main() -> ExitCode {
     let code = match arguments.command {
         Command::Run(run) => runtime.block_on(run.execute()),
         Command::Check(check) => runtime.block_on(check.execute()),
+        Command::Device(command) => runtime.block_on(command.execute()),
+        Command::Session(command) => runtime.block_on(command.execute()),
+        Command::Explain(explain) => runtime.block_on(explain.execute()),
+        Command::Probe(probe) => runtime.block_on(probe.execute()),
+        Command::Admin(command) => runtime.block_on(command.execute()),
         Command::Plugin(command) => runtime.block_on(command.execute()),
         Command::Cert(command) => runtime.block_on(command.execute()),
         Command::Tls(command) => runtime.block_on(command.execute()),

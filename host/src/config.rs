@@ -6,20 +6,24 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::devices::ImportedDevice;
+use crate::devices::ConfiguredDevice;
+use crate::devices::password::HashCost;
 use ipnet::IpNet;
 
 use crate::signature::TrustedKeys;
 use tls::TlsConfig;
 
 use crate::gateway::{GatewayLimits, OnError, TopicRules};
+use crate::lockout::LockoutPolicy;
 
+mod admin;
 mod capabilities;
 mod gateway;
 mod manifest;
 mod reader;
 pub(crate) mod tls;
 
+pub use admin::AdminConfig;
 pub use manifest::PluginManifest;
 pub use reader::Problem;
 use reader::Section;
@@ -43,8 +47,8 @@ pub struct Config {
     /// `[plugins] signature_keys`: those whose components are accepted; none: nothing has to be
     /// signed.
     pub signature_keys: TrustedKeys,
-    /// `[admin] socket`: a Unix socket, for `portreeve plugin` and its like.
-    pub admin_socket: Option<PathBuf>,
+    /// `[admin]`.
+    pub admin: AdminConfig,
     /// `[certificates] directory`: certificates that `portreeve cert` manages.
     pub certificates: Option<PathBuf>,
     /// `[data] directory`: where the gateway keeps what is its own.
@@ -57,10 +61,14 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// `[limits]` of the process.
     pub limits: ProcessLimits,
+    /// `[passwords]`.
+    pub passwords: PasswordConfig,
+    /// `[lockout]`.
+    pub lockout: LockoutPolicy,
     /// `[[gateway]]`.
     pub gateways: Vec<GatewayConfig>,
     /// `[[device]]`.
-    pub devices: Vec<ImportedDevice>,
+    pub devices: Vec<ConfiguredDevice>,
 }
 
 /// How changes of files are noticed.
@@ -127,6 +135,53 @@ impl Default for ProcessLimits {
     }
 }
 
+/// `[passwords]`: how passwords of the registry are hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordConfig {
+    /// What a new hash costs.
+    pub cost: HashCost,
+    /// Hashes that are computed at a time.
+    pub threads: usize,
+    /// Others that wait for it; a CONNECT beyond is told to come back.
+    pub waiting_max: usize,
+}
+
+impl PasswordConfig {
+    fn read(&mut self, section: &Section<'_>) {
+        let mut memory_bytes = u64::from(self.cost.memory_kib) << 10;
+        section.bytes_into("memory", &mut memory_bytes, (8 << 10)..((64 << 20) + 1));
+        self.cost.memory_kib = u32::try_from(memory_bytes >> 10).unwrap_or(self.cost.memory_kib);
+        section.integer_into("passes", &mut self.cost.passes, 1..=16);
+        section.integer_into("threads", &mut self.threads, 1..=1_024);
+        section.integer_into("waiting_max", &mut self.waiting_max, 1..=1_000_000);
+        section.finish();
+    }
+}
+
+impl Default for PasswordConfig {
+    /// Half of the cores hash, the others go on with what is connected.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { cost: HashCost::default(), threads: (cores / 2).max(1), waiting_max: 20_000 }
+    }
+}
+
+/// `[lockout]`.
+fn read_lockout(policy: &mut LockoutPolicy, section: &Section<'_>) {
+    const FAILURES_MAX: u64 = 1_000_000;
+    section.integer_into("device_failures", &mut policy.device_failures, 0..=FAILURES_MAX);
+    section.integer_into(
+        "device_failures_anywhere",
+        &mut policy.device_failures_anywhere,
+        0..=FAILURES_MAX,
+    );
+    section.integer_into("address_failures", &mut policy.address_failures, 0..=FAILURES_MAX);
+    section.duration_into("back_off", &mut policy.back_off, Duration::from_millis(1));
+    section.duration_into("back_off_max", &mut policy.back_off_max, Duration::from_millis(1));
+    section.duration_into("forget_after", &mut policy.forget_after, Duration::from_secs(1));
+    section.finish();
+}
+
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -156,6 +211,10 @@ pub struct GatewayConfig {
     pub listeners: Vec<ListenerConfig>,
     /// How it verifies; `None` where a plugin's manifest has to say it.
     pub verification: Option<VerificationConfig>,
+    /// `taken_names`: whether a verifier may take the name of an imported device.
+    pub admits_taken_names: bool,
+    /// `disabled_devices`: whether a verifier enables a device that was disabled.
+    pub enables_disabled: bool,
     /// `[[gateway.binding]]`, in order.
     pub bindings: Vec<BindingConfig>,
     /// Device names that may read `$SYS/#`.
@@ -278,13 +337,15 @@ impl Default for Config {
             watch: Watch::Notify,
             poll_interval: Duration::from_millis(500),
             signature_keys: TrustedKeys::default(),
-            admin_socket: None,
+            admin: AdminConfig::default(),
             certificates: None,
             data: None,
             durability: None,
             sys_interval: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             limits: ProcessLimits::default(),
+            passwords: PasswordConfig::default(),
+            lockout: LockoutPolicy::default(),
             gateways: vec![GatewayConfig::development()],
             devices: Vec::new(),
         }
@@ -359,9 +420,11 @@ impl Config {
         note(self.log != other.log, "[log]");
         note(self.plugins != other.plugins || self.watch != other.watch, "[plugins]");
         note(self.data != other.data || self.durability != other.durability, "[data] and [store]");
-        note(self.admin_socket != other.admin_socket, "[admin]");
+        note(self.admin != other.admin, "[admin]");
         note(self.certificates != other.certificates, "[certificates]");
         note(self.limits != other.limits, "[limits]");
+        note(self.passwords != other.passwords, "[passwords]");
+        note(self.lockout != other.lockout, "[lockout]");
         note(
             self.devices != other.devices,
             "[[device]]: until then the devices are what they were",
@@ -388,7 +451,7 @@ impl Config {
     #[must_use]
     pub fn admin_socket(&self) -> Option<PathBuf> {
         let in_data = || self.data.as_ref().map(|data| data.join(ADMIN_SOCKET));
-        self.admin_socket.clone().or_else(in_data)
+        self.admin.socket.clone().or_else(in_data)
     }
 
     /// Where managed certificates are: what the configuration says, or `certificates` in the data
@@ -406,6 +469,27 @@ impl Config {
             gateway.tls.as_ref().is_some_and(|tls| tls.names(kind, name))
         };
         self.gateways.iter().filter(names).map(|gateway| gateway.name.clone()).collect()
+    }
+
+    /// `[sys]`, `[shutdown]`, `[limits]`, `[passwords]`, `[lockout]`.
+    fn read_bounds(&mut self, root: &Section<'_>) {
+        if let Some(sys) = root.table("sys") {
+            sys.duration_into("interval", &mut self.sys_interval, MIN_INTERVAL);
+            sys.finish();
+        }
+        if let Some(shutdown) = root.table("shutdown") {
+            shutdown.duration_into("drain_timeout", &mut self.drain_timeout, Duration::ZERO);
+            shutdown.finish();
+        }
+        if let Some(limits) = root.table("limits") {
+            self.limits.read(&limits);
+        }
+        if let Some(passwords) = root.table("passwords") {
+            self.passwords.read(&passwords);
+        }
+        if let Some(lockout) = root.table("lockout") {
+            read_lockout(&mut self.lockout, &lockout);
+        }
     }
 
     fn from_section(path: &Path, root: &Section<'_>) -> Self {
@@ -437,8 +521,7 @@ impl Config {
             certificates.finish();
         }
         if let Some(admin) = root.table("admin") {
-            config.admin_socket = admin.string("socket").map(|path| folder.join(path));
-            admin.finish();
+            config.admin = AdminConfig::from_section(&admin, folder);
         }
         if let Some(store) = root.table("store") {
             let modes = [
@@ -449,17 +532,7 @@ impl Config {
             config.durability = store.choice("durability", &modes);
             store.finish();
         }
-        if let Some(sys) = root.table("sys") {
-            sys.duration_into("interval", &mut config.sys_interval, MIN_INTERVAL);
-            sys.finish();
-        }
-        if let Some(shutdown) = root.table("shutdown") {
-            shutdown.duration_into("drain_timeout", &mut config.drain_timeout, Duration::ZERO);
-            shutdown.finish();
-        }
-        if let Some(limits) = root.table("limits") {
-            config.limits.read(&limits);
-        }
+        config.read_bounds(root);
         let gateways = root.tables("gateway");
         if gateways.is_empty() {
             root.problem_here(

@@ -7,11 +7,12 @@ use std::time::Duration;
 use portreeve_mqtt::{
     Auth, Connack, Connect, Packet, PropertiesBuf, Property, ProtocolVersion, ReasonCode,
 };
-use portreeve_store::Changes;
+use portreeve_store::{Changes, NotStored};
 use portreeve_tls::peer::ClientCertificates;
 use portreeve_tls::revocation::{Decision, Standing};
 use tokio::time::Instant;
 
+use crate::attempts::Trail;
 use crate::broker::Batch;
 use crate::client::{EstablishedClient, RetainedMessages, Ways};
 use crate::gateway::Gateway;
@@ -20,11 +21,10 @@ use crate::message::Message;
 use crate::peer::{Peer, PeerTls, RevocationState};
 use crate::permissions::fill_in;
 use crate::reason::Refusal;
-use crate::records;
 use crate::session::{Attachment, Client, SessionKey, Wanted, Will};
 use crate::tls::Identity;
 use crate::uncommitted::Uncommitted;
-use crate::verification::{self, Admission, Step};
+use crate::verification::{self, Admission, Claim, Step};
 
 /// Bytes of a client identifier; the standard asks for 23 at least [MQTT-3.1.3-5].
 const CLIENT_ID_BYTES_MAX: usize = 1024;
@@ -59,50 +59,44 @@ pub(crate) async fn handle(
     connect: &Connect<'_>,
     peer: &Peer,
     exchange: &mut impl Exchange,
+    trail: &mut Trail,
 ) -> Result<Accepted, Refusal> {
     let connection_id = gateway.next_connection_id();
-    let identity = identified(gateway, peer).await?;
+    let identity = identified(gateway, peer, trail).await?;
     let connect = &named(connect, &identity);
     let assigned = assigned_client_id(connect, connection_id)?;
     let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-    let admission = verified(gateway, connect, client_id, connection_id, peer, exchange).await?;
+    let claim = Claim { gateway, connect, client_id, peer };
+    let mut admission = verified(claim, connection_id, exchange, trail).await?;
+    store_entry(gateway, &mut admission).await?;
     let mut connect = *connect;
     connect.client_id = client_id;
-    let will = will(gateway, &connect, &admission)?;
+    let will = will(gateway, &connect, &admission).inspect_err(|refusal| {
+        trail.refused("permissions", refusal.message.clone());
+    })?;
+    trail.passed("permissions", admission.permissions.to_string());
     let now = Instant::now();
     let expiry_seconds = session_expiry(gateway, &connect);
     let keep_alive = keep_alive(gateway, &connect);
     let wanted = wanted(gateway, &connect, &admission, expiry_seconds, will.clone());
-    let attachment = attach(gateway, &admission, &wanted, now).await?;
-    let response_information = response_information(gateway, &connect, &admission);
-    let mut properties =
-        connack_properties(gateway, &connect, assigned.as_deref(), expiry_seconds, keep_alive);
-    if let Some(text) = &response_information {
-        // A text of the configuration with names put in is short.
-        let _fits = properties.push(Property::ResponseInformation(text));
-    }
-    if connect.authentication_method().is_some()
-        && let Some(data) = &admission.authentication_data
-    {
-        // Its length was checked.
-        let _fits = properties.push(Property::AuthenticationData(data));
-    }
-    let connack = Connack {
-        // 3.1 has no such flag; the byte is reserved there.
-        session_present: attachment.session_present
-            && connect.protocol_version != ProtocolVersion::V31,
-        reason_code: ReasonCode::Success,
-        properties: properties.as_properties(),
+    let attachment = attach(gateway, &admission, &wanted, now).await.inspect_err(|refusal| {
+        trail.refused("session", refusal.message.clone());
+    })?;
+    trail.passed("session", if attachment.session_present { "resumed" } else { "new" });
+    let told = Told {
+        assigned: assigned.as_deref(),
+        expiry_seconds,
+        keep_alive,
+        session_present: attachment.session_present,
     };
-    let mut bytes = Vec::new();
-    let encoded = Packet::Connack(connack).encode(connect.protocol_version, &mut bytes);
-    let fits = encoded.is_ok() && bytes.len() <= wanted.client.packet_bytes_max;
-    if !fits {
+    let connack = connack(gateway, &connect, &admission, &told);
+    let fits = connack.as_ref().is_some_and(|bytes| bytes.len() <= wanted.client.packet_bytes_max);
+    let Some(bytes) = connack.filter(|_| fits) else {
         // It may not be sent [MQTT-3.1.2-24], and without it the client would not know its limits.
         gateway.broker.disconnected(&attachment.session, attachment.generation, None, now);
         let message = "the client's maximum packet size is too small for CONNACK";
         return Err(Refusal::new(ReasonCode::PacketTooLarge, message));
-    }
+    };
     let per_second = gateway.limits.publish_rate_max;
     let publish_rate = gateway.broker.publish_rates.of(&admission.device, per_second, now);
     let client = EstablishedClient {
@@ -121,6 +115,11 @@ pub(crate) async fn handle(
         uncommitted: Uncommitted::default(),
         retained: RetainedMessages::default(),
     };
+    // Disabled or changed since it was verified: whoever did that has looked for sessions already, or
+    // finds this one.
+    if admission.entry.is_some_and(|entry| entry.standing.is_over()) {
+        client.session.close_connection(client.generation, ReasonCode::AdministrativeAction);
+    }
     let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
     Ok(Accepted {
         client,
@@ -171,11 +170,33 @@ async fn check_certificate(gateway: &Gateway, session: &PeerTls) -> Result<(), R
 }
 
 /// The names that the device's certificate stands for, if it is still good.
-async fn identified(gateway: &Gateway, peer: &Peer) -> Result<Identity, Refusal> {
+async fn identified(
+    gateway: &Gateway,
+    peer: &Peer,
+    trail: &mut Trail,
+) -> Result<Identity, Refusal> {
     if let Some(tls) = &peer.tls {
-        check_certificate(gateway, tls).await?;
+        trail.passed("tls", format!("TLS {}, {}", tls.version, tls.cipher_suite));
+        let checked = check_certificate(gateway, tls).await;
+        checked.inspect_err(|refusal| trail.refused("certificate", refusal.message.clone()))?;
+        match peer.certificate() {
+            Some(one) => {
+                let revocation = tls.revocation().name();
+                let why = format!("{}: trusted, revocation: {revocation}", one.subject);
+                trail.passed("certificate", why);
+            }
+            None => trail.note("certificate", "the device has none"),
+        }
     }
-    identity(gateway, peer)
+    let identity = identity(gateway, peer)
+        .inspect_err(|refusal| trail.refused("certificate", refusal.message.clone()))?;
+    let names = [("user name", &identity.user_name), ("client identifier", &identity.client_id)];
+    for (what, name) in names {
+        if let Some(name) = name {
+            trail.note("certificate", format!("the {what} is {name:?}, by the certificate"));
+        }
+    }
+    Ok(identity)
 }
 
 /// The names that the device's certificate stands for.
@@ -219,18 +240,17 @@ fn assigned_client_id(
 
 /// Asks the verification until it decides.
 async fn verified(
-    gateway: &Arc<Gateway>,
-    connect: &Connect<'_>,
-    client_id: &str,
+    claim: Claim<'_>,
     connection_id: u64,
-    peer: &Peer,
     exchange: &mut impl Exchange,
+    trail: &mut Trail,
 ) -> Result<Admission, Refusal> {
+    let Claim { gateway, connect, peer, .. } = claim;
     let mut data = connect.authentication_data().map(<[u8]>::to_vec);
     for _ in 0..=CHALLENGES_MAX {
         let step = data.take();
         let question = || WhoIsThis::new(gateway, connect, connection_id, peer, step);
-        match verification::verify(gateway, connect, client_id, peer, question).await? {
+        match verification::verify(claim, question, trail).await? {
             Step::Admitted(admission) => return Ok(admission),
             Step::Challenge(challenge) => {
                 let method = connect.authentication_method().unwrap_or_default();
@@ -366,9 +386,6 @@ async fn attach(
         .attach(wanted, now)
         .map_err(|error| Refusal::new(error.reason_code(), error.to_string()))?;
     let mut changes = std::mem::take(&mut attachment.changes);
-    if admission.is_changed && broker.store.is_some() {
-        changes.put_device(&records::device(&admission.device));
-    }
     if let Some((session, mut ended)) = attachment.replaced.take() {
         changes.append(std::mem::take(&mut ended.changes));
         broker.session_ended(&session, ended, now);
@@ -392,6 +409,13 @@ async fn attach(
     Ok(attachment)
 }
 
+/// Waits until the registry's entry of the device is stored.
+async fn store_entry(gateway: &Gateway, admission: &mut Admission) -> Result<(), Refusal> {
+    let Some(pending) = admission.pending.take() else { return Ok(()) };
+    let stored = pending.stored(&gateway.broker.registry).await;
+    stored.map_err(|error| not_stored(gateway, error))
+}
+
 async fn stored(gateway: &Gateway, changes: Changes) -> Result<(), Refusal> {
     let Some(store) = gateway.broker.store.as_ref().filter(|_| !changes.is_empty()) else {
         return Ok(());
@@ -400,10 +424,12 @@ async fn stored(gateway: &Gateway, changes: Changes) -> Result<(), Refusal> {
         Ok(submission) => submission.stored().await,
         Err(error) => Err(error),
     };
-    outcome.map_err(|error| {
-        gateway.broker.metrics.not_stored.add(1);
-        Refusal::new(ReasonCode::ServerUnavailable, error.to_string())
-    })
+    outcome.map_err(|error| not_stored(gateway, error))
+}
+
+fn not_stored(gateway: &Gateway, error: NotStored) -> Refusal {
+    gateway.broker.metrics.not_stored.add(1);
+    Refusal::new(ReasonCode::ServerUnavailable, error.to_string())
 }
 
 /// Where answers to the client's requests may go, if it asks (§3.2.2.3.15).
@@ -424,14 +450,47 @@ fn response_information(
     filled.map(String::from)
 }
 
-/// What the client has to know of this gateway (§3.2.2.3). Empty on MQTT 3.1.1.
-fn connack_properties(
-    gateway: &Gateway,
-    connect: &Connect<'_>,
-    assigned: Option<&str>,
+/// What CONNACK tells beside what the gateway is.
+struct Told<'a> {
+    assigned: Option<&'a str>,
     expiry_seconds: u32,
     keep_alive: u16,
-) -> PropertiesBuf {
+    session_present: bool,
+}
+
+/// CONNACK, encoded; `None` where it cannot be.
+fn connack(
+    gateway: &Gateway,
+    connect: &Connect<'_>,
+    admission: &Admission,
+    told: &Told<'_>,
+) -> Option<Vec<u8>> {
+    let response_information = response_information(gateway, connect, admission);
+    let mut properties = connack_properties(gateway, connect, told);
+    if let Some(text) = &response_information {
+        // A text of the configuration with names put in is short.
+        let _fits = properties.push(Property::ResponseInformation(text));
+    }
+    if connect.authentication_method().is_some()
+        && let Some(data) = &admission.authentication_data
+    {
+        // Its length was checked.
+        let _fits = properties.push(Property::AuthenticationData(data));
+    }
+    let connack = Connack {
+        // 3.1 has no such flag; the byte is reserved there.
+        session_present: told.session_present && connect.protocol_version != ProtocolVersion::V31,
+        reason_code: ReasonCode::Success,
+        properties: properties.as_properties(),
+    };
+    let mut bytes = Vec::new();
+    let encoded = Packet::Connack(connack).encode(connect.protocol_version, &mut bytes);
+    encoded.is_ok().then_some(bytes)
+}
+
+/// What the client has to know of this gateway (§3.2.2.3). Empty on MQTT 3.1.1.
+fn connack_properties(gateway: &Gateway, connect: &Connect<'_>, told: &Told<'_>) -> PropertiesBuf {
+    let Told { assigned, expiry_seconds, keep_alive, .. } = *told;
     if !connect.protocol_version.is_v5() {
         return PropertiesBuf::new();
     }

@@ -1,10 +1,29 @@
-//! The registry of devices. In memory, behind the functions that a durable store will offer.
+//! Devices: what the registry keeps of them, and what they prove themselves by.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::Mutex;
+
+use crate::permissions::Grant;
+
+pub mod import;
+pub mod password;
+mod registry;
+mod spec;
+mod stored;
+
+use password::{PasswordHash, Proof};
+pub use registry::Registry;
+pub(crate) use registry::{
+    Admitted, Admitting, Candidate, Change, Changed, Filter, NotAdmitted, NotChanged, Pending,
+    Said, What,
+};
+pub(crate) use spec::{
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CheckedSpec, PERMISSIONS_MAX, PRODUCT_BYTES_MAX,
+};
+pub use spec::{DeviceSpec, InvalidSpec, NewPassword};
 
 /// A device name: 4 to 64 of `A-Z a-z 0-9 - _ @ . :`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,13 +73,27 @@ const NAME_BYTES_MAX: usize = 64;
 /// How a device came into the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It stands in the configuration.
+    /// It stands in the configuration, and changes with it alone.
+    Configured,
+    /// An operator imported or added it.
     Imported,
     /// A verifier admitted it.
     AutoCreated,
 }
 
-/// A registered device.
+impl Origin {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Imported => "imported",
+            Self::AutoCreated => "auto-created",
+        }
+    }
+}
+
+/// A registered device, as sessions and parsers know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Its name, unique within its product.
@@ -69,15 +102,122 @@ pub struct Device {
     pub product: Arc<str>,
     /// Given to parsers.
     pub attributes: Vec<(String, String)>,
+    /// What it may do with topics; `None` where the gateway's rules hold.
+    pub permissions: Option<Box<[Grant]>>,
     /// Whether it may connect.
     pub enabled: bool,
     /// How it came into the registry.
     pub origin: Origin,
 }
 
-/// A device with what it proves itself by.
+impl Device {
+    /// One that is known by its name alone, as where verification is open.
+    #[must_use]
+    pub const fn unregistered(name: DeviceName, product: Arc<str>) -> Self {
+        Self {
+            name,
+            product,
+            attributes: Vec::new(),
+            permissions: None,
+            enabled: true,
+            origin: Origin::AutoCreated,
+        }
+    }
+}
+
+/// What a device proves itself by, and is found by.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) serial_number: Option<Box<str>>,
+    pub(crate) user_name: Option<Box<str>>,
+    pub(crate) password: Option<PasswordHash>,
+    /// The certificate that it has to have.
+    pub(crate) certificate: Option<Box<CertificateMatch>>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user_name", &self.user_name).finish_non_exhaustive()
+    }
+}
+
+/// An entry of the registry. What changes makes a new one.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) device: Arc<Device>,
+    pub(crate) credentials: Credentials,
+    /// Seconds since 1970; 0 where it is not known.
+    pub(crate) created_at: u64,
+    pub(crate) standing: Arc<Standing>,
+}
+
+impl Entry {
+    /// Whether a password is needed beside what else it has.
+    pub(crate) fn needs_password(&self) -> bool {
+        self.credentials.password.is_some()
+            || self.device.origin == Origin::Configured && self.standing.proof().is_some()
+    }
+}
+
+/// What holds of a device while its credentials are what they are. Entries that differ in other
+/// things share it.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// The device was disabled or deleted, or has other credentials or permissions: who was let in
+    /// before has to go.
+    is_over: AtomicBool,
+    /// Seconds since 1970; 0 is never.
+    last_seen: AtomicU64,
+    /// The address that it came from last, hashed; 0 is none.
+    last_address: AtomicU64,
+    /// Of the password that was proven right. Boxed: most devices of a large registry are not
+    /// there at the same time.
+    proof: Mutex<Option<Box<Proof>>>,
+}
+
+impl Standing {
+    pub(crate) fn seen_at(last_seen: u64) -> Self {
+        Self { last_seen: AtomicU64::new(last_seen), ..Self::default() }
+    }
+
+    /// Whoever was let in before has to go.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether whoever was let in before has to go.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// When the device connected last, in seconds since 1970; 0 is never.
+    pub(crate) fn last_seen(&self) -> u64 {
+        self.last_seen.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it connected. Returns when it did so before.
+    pub(crate) fn saw(&self, at: u64, address: u64) -> u64 {
+        self.last_address.store(address, Ordering::Relaxed);
+        self.last_seen.swap(at, Ordering::Relaxed)
+    }
+
+    /// Whether it came from this address last.
+    pub(crate) fn came_from(&self, address: u64) -> bool {
+        self.last_address.load(Ordering::Relaxed) == address
+    }
+
+    pub(crate) fn proof(&self) -> Option<Proof> {
+        self.proof.lock().as_deref().copied()
+    }
+
+    pub(crate) fn prove(&self, proof: Proof) {
+        *self.proof.lock() = Some(Box::new(proof));
+    }
+}
+
+/// A device of the configuration, with what it proves itself by.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ImportedDevice {
+pub struct ConfiguredDevice {
     /// The registry entry.
     pub device: Device,
     /// Its serial number.
@@ -90,6 +230,12 @@ pub struct ImportedDevice {
     pub certificate: Option<CertificateMatch>,
 }
 
+impl fmt::Debug for ConfiguredDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfiguredDevice").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
 /// What a device's certificate has to be. That it was verified goes without saying.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CertificateMatch {
@@ -97,6 +243,15 @@ pub enum CertificateMatch {
     Fingerprint([u8; 32]),
     /// Any with this common name.
     CommonName(String),
+}
+
+impl CertificateMatch {
+    /// Reads a fingerprint as openssl prints it, with or without colons.
+    #[must_use]
+    pub fn fingerprint(text: &str) -> Option<Self> {
+        let bytes = hex::decode(text.trim().replace(':', "")).ok()?;
+        bytes.try_into().ok().map(Self::Fingerprint)
+    }
 }
 
 /// A verified certificate, as far as devices are told by it.
@@ -108,219 +263,9 @@ pub struct Certified<'a> {
     pub common_name: Option<&'a str>,
 }
 
-impl fmt::Debug for ImportedDevice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ImportedDevice").field("device", &self.device).finish_non_exhaustive()
-    }
-}
-
-/// A device that a verifier let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admitted {
-    /// Its entry.
-    pub device: Arc<Device>,
-    /// Whether the entry is new or has changed.
-    pub is_changed: bool,
-}
-
-/// Why a device that was verified is not admitted all the same.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotAdmitted {
-    /// Its entry is disabled.
-    #[error("device {0} is disabled")]
-    Disabled(DeviceName),
-    /// There is no room for another entry.
-    #[error("the registry is full: {0} devices")]
-    Full(usize),
-}
-
-/// All devices of all products.
-#[derive(Debug)]
-pub struct Registry {
-    devices_max: usize,
-    entries: RwLock<Entries>,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    by_product: HashMap<Arc<str>, HashMap<DeviceName, Arc<Device>>>,
-    count: usize,
-    credentials: HashMap<(Arc<str>, String), Arc<Credentials>>,
-    by_certificate: HashMap<(Arc<str>, CertificateMatch), Arc<Credentials>>,
-}
-
-struct Credentials {
-    device_name: DeviceName,
-    user_name: String,
-    password: Vec<u8>,
-    certificate: Option<CertificateMatch>,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("device_name", &self.device_name)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Registry {
-    /// An empty registry that holds at most `devices_max`.
-    #[must_use]
-    pub fn new(devices_max: usize) -> Self {
-        Self { devices_max, entries: RwLock::default() }
-    }
-
-    /// Adds a device with its credentials, or replaces it.
-    ///
-    /// # Errors
-    /// [`NotAdmitted::Full`].
-    pub fn import(&self, imported: ImportedDevice) -> Result<(), NotAdmitted> {
-        let mut entries = self.entries.write();
-        let ImportedDevice { device, user_name, password, certificate, .. } = imported;
-        let product = device.product.clone();
-        let device_name = device.name.clone();
-        entries.insert(Arc::new(device), self.devices_max)?;
-        let credentials = Arc::new(Credentials { device_name, user_name, password, certificate });
-        if let Some(certificate) = &credentials.certificate {
-            let key = (product.clone(), certificate.clone());
-            entries.by_certificate.insert(key, Arc::clone(&credentials));
-        }
-        if !credentials.user_name.is_empty() {
-            entries.credentials.insert((product, credentials.user_name.clone()), credentials);
-        }
-        Ok(())
-    }
-
-    /// The device whose user name, password and certificate these are. Takes the same time for a
-    /// wrong password and for an unknown user name of the same length.
-    #[must_use]
-    pub fn authenticate(
-        &self,
-        product: &str,
-        user_name: &str,
-        password: &[u8],
-        certificate: Option<Certified<'_>>,
-    ) -> Option<Arc<Device>> {
-        let entries = self.entries.read();
-        let by_certificate = certificate.and_then(|shown| entries.certified(product, shown));
-        let credentials = match by_certificate {
-            Some(certified) if certified.password.is_empty() => certified,
-            Some(certified) => Some(certified).filter(|certified| {
-                same(&certified.password, password) && certified.user_name == user_name
-            })?,
-            None => {
-                let named = entries.credentials.get(&(product.into(), user_name.to_owned()));
-                let expected = named.map_or(b"".as_slice(), |credentials| &credentials.password);
-                let is_right = same(expected, password);
-                // One that has to have a certificate does not come in without.
-                named.filter(|named| is_right && named.certificate.is_none())?
-            }
-        };
-        entries.by_product.get(product)?.get(&credentials.device_name).map(Arc::clone)
-    }
-
-    /// The entry of a device that a verifier admitted; created and enabled if there is none.
-    ///
-    /// # Errors
-    /// [`NotAdmitted`] when the entry is disabled or there is no room for one.
-    pub fn admit(
-        &self,
-        product: &str,
-        name: DeviceName,
-        attributes: Vec<(String, String)>,
-    ) -> Result<Admitted, NotAdmitted> {
-        if let Some(device) = self.find(product, &name) {
-            if !device.enabled {
-                return Err(NotAdmitted::Disabled(name));
-            }
-            if device.attributes == attributes {
-                return Ok(Admitted { device, is_changed: false });
-            }
-        }
-        let mut entries = self.entries.write();
-        let known = entries.by_product.get_key_value(product);
-        let entry = known.and_then(|(_, devices)| devices.get(&name));
-        if entry.is_some_and(|device| !device.enabled) {
-            // Disabled since it was looked up.
-            return Err(NotAdmitted::Disabled(name));
-        }
-        let origin = entry.map_or(Origin::AutoCreated, |device| device.origin);
-        let product = known.map_or_else(|| product.into(), |(product, _)| Arc::clone(product));
-        let device = Arc::new(Device { name, product, attributes, enabled: true, origin });
-        entries.insert(Arc::clone(&device), self.devices_max)?;
-        Ok(Admitted { device, is_changed: true })
-    }
-
-    /// Puts a device back that was stored. One that stands in the configuration goes first.
-    ///
-    /// # Errors
-    /// [`NotAdmitted::Full`].
-    pub fn restore(&self, device: Device) -> Result<(), NotAdmitted> {
-        let mut entries = self.entries.write();
-        if entries
-            .by_product
-            .get(&device.product)
-            .is_some_and(|devices| devices.contains_key(&device.name))
-        {
-            return Ok(());
-        }
-        entries.insert(Arc::new(device), self.devices_max)
-    }
-
-    /// The entry of a device.
-    #[must_use]
-    pub fn find(&self, product: &str, name: &DeviceName) -> Option<Arc<Device>> {
-        self.entries.read().by_product.get(product)?.get(name).map(Arc::clone)
-    }
-
-    /// How many devices there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.entries.read().count
-    }
-}
-
-impl Entries {
-    /// Who has to have this certificate.
-    fn certified(&self, product: &str, shown: Certified<'_>) -> Option<&Arc<Credentials>> {
-        let of = |wanted: CertificateMatch| self.by_certificate.get(&(product.into(), wanted));
-        of(CertificateMatch::Fingerprint(shown.fingerprint))
-            .or_else(|| of(CertificateMatch::CommonName(shown.common_name?.to_owned())))
-    }
-
-    fn insert(&mut self, device: Arc<Device>, devices_max: usize) -> Result<(), NotAdmitted> {
-        let devices = self.by_product.entry(device.product.clone()).or_default();
-        if !devices.contains_key(&device.name) {
-            if self.count >= devices_max {
-                return Err(NotAdmitted::Full(devices_max));
-            }
-            self.count += 1;
-        }
-        devices.insert(device.name.clone(), device);
-        Ok(())
-    }
-}
-
-/// Compares without telling by its time where the difference is.
-fn same(expected: &[u8], given: &[u8]) -> bool {
-    let mut difference = u8::from(expected.len() != given.len());
-    for (index, byte) in given.iter().enumerate() {
-        difference |= byte ^ expected.get(index).copied().unwrap_or(!byte);
-    }
-    difference == 0 && !expected.is_empty()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{
-        CertificateMatch, Certified, Device, DeviceName, ImportedDevice, NotAdmitted, Origin,
-        Registry,
-    };
-
-    fn name(text: &str) -> DeviceName {
-        DeviceName::parse(text).unwrap()
-    }
+    use super::{CertificateMatch, DeviceName};
 
     #[test]
     fn a_device_name_has_its_characters_and_length() {
@@ -333,86 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn an_admitted_device_is_created_once_and_keeps_its_latest_attributes() {
-        let registry = Registry::new(1);
-        let first = registry.admit("p", name("dev-1"), vec![]).unwrap().device;
-        assert_eq!(first.origin, Origin::AutoCreated);
-        let attributes = vec![("site".to_owned(), "7".to_owned())];
-        let again = registry.admit("p", name("dev-1"), attributes.clone()).unwrap().device;
-        assert_eq!((again.attributes.clone(), registry.count()), (attributes, 1));
-        assert_eq!(registry.admit("p", name("dev-2"), vec![]), Err(NotAdmitted::Full(1)));
-    }
-
-    #[test]
-    fn an_imported_device_is_known_by_user_name_and_password_in_its_product() {
-        let registry = Registry::new(9);
-        let device = Device {
-            name: name("dev-1"),
-            product: "p".into(),
-            attributes: vec![],
-            enabled: true,
-            origin: Origin::Imported,
-        };
-        let password = b"secret".to_vec();
-        let user_name = "user".to_owned();
-        registry
-            .import(ImportedDevice {
-                device,
-                serial_number: None,
-                user_name,
-                password,
-                certificate: None,
-            })
-            .unwrap();
-        assert!(registry.authenticate("p", "user", b"secret", None).is_some());
-        for (product, user_name, password) in [
-            ("p", "user", "Secret"),
-            ("p", "user", ""),
-            ("p", "usr", "secret"),
-            ("q", "user", "secret"),
-        ] {
-            assert!(registry.authenticate(product, user_name, password.as_bytes(), None).is_none());
-        }
-    }
-
-    #[test]
-    fn a_device_that_has_to_have_a_certificate_does_not_come_in_without() {
-        let registry = Registry::new(9);
-        let import = |device_name: &str, user_name: &str, password: &[u8], certificate| {
-            let device = Device {
-                name: name(device_name),
-                product: "p".into(),
-                attributes: vec![],
-                enabled: true,
-                origin: Origin::Imported,
-            };
-            let (user_name, password) = (user_name.to_owned(), password.to_vec());
-            let certificate = Some(certificate);
-            registry
-                .import(ImportedDevice {
-                    device,
-                    serial_number: None,
-                    user_name,
-                    password,
-                    certificate,
-                })
-                .unwrap();
-        };
-        import("dev-1", "", b"", CertificateMatch::CommonName("dev-1".to_owned()));
-        import("dev-2", "user", b"secret", CertificateMatch::Fingerprint([7; 32]));
-        let shown = |byte, common_name| Some(Certified { fingerprint: [byte; 32], common_name });
-        let who = |user_name: &str, password: &str, shown| {
-            let device = registry.authenticate("p", user_name, password.as_bytes(), shown);
-            device.map(|device| device.name.as_str().to_owned())
-        };
-        assert_eq!(who("", "", shown(1, Some("dev-1"))).as_deref(), Some("dev-1"));
-        assert_eq!(who("other", "x", shown(1, Some("dev-1"))).as_deref(), Some("dev-1"));
-        assert_eq!(who("", "", shown(1, Some("dev-2"))), None);
-        assert_eq!(who("", "", None), None);
-        assert_eq!(who("user", "secret", shown(7, None)).as_deref(), Some("dev-2"));
-        assert_eq!(who("user", "wrong", shown(7, None)), None);
-        assert_eq!(who("", "", shown(7, None)), None);
-        assert_eq!(who("user", "secret", None), None);
-        assert_eq!(who("user", "secret", shown(8, None)), None);
+    fn a_fingerprint_is_read_as_openssl_prints_it() {
+        let plain = "0a".repeat(32);
+        let colons = ["0A"; 32].join(":");
+        let expected = Some(CertificateMatch::Fingerprint([10; 32]));
+        assert_eq!(CertificateMatch::fingerprint(&plain), expected);
+        assert_eq!(CertificateMatch::fingerprint(&colons), expected);
+        assert_eq!(CertificateMatch::fingerprint("0a0a"), None);
     }
 }

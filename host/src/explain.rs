@@ -326,21 +326,19 @@ fn verification(
         }
         None => (Outcome::Ok, "a plugin decides; it is told of the certificate".to_owned()),
         Some(VerificationConfig::OneParty) => {
-            let registry = Registry::new(config.limits.devices_max);
+            let registry = Registry::new(config.limits.devices_max, None);
             for device in &config.devices {
                 // One that has no room is told of at the start.
-                let _full = registry.import(device.clone());
+                let _full = registry.configure(device);
             }
             let shown = Certified {
                 fingerprint: certificate.fingerprint,
                 common_name: certificate.common_name.as_deref(),
             };
-            let device = registry.authenticate(
-                &gateway.product,
-                user_name.unwrap_or_default(),
-                b"",
-                Some(shown),
-            );
+            let user_name = user_name.unwrap_or_default();
+            let candidate = registry.candidate(&gateway.product, user_name, Some(shown));
+            let certified = candidate.filter(|candidate| candidate.is_certified);
+            let device = certified.map(|candidate| Arc::clone(&candidate.entry.device));
             match device {
                 Some(device) => (Outcome::Ok, format!("it is the device {}", device.name)),
                 None => (

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,6 +20,7 @@ use crate::permissions::{Action, Permissions, Rule, fill_in};
 use crate::rate::Bucket;
 use crate::session::SessionLimits;
 use crate::tls::Tls;
+use crate::verdicts::Verdicts;
 
 /// Lines about failed handshakes in a second.
 const HANDSHAKE_LINES_MAX: u32 = 10;
@@ -42,6 +43,12 @@ pub(crate) struct Gateway {
     pub(crate) by_address: Mutex<HashMap<IpAddr, usize>>,
     /// Connections that may be accepted in a second.
     pub(crate) connection_rate: Option<Bucket>,
+    /// Devices that its verifier may be asked about in a second.
+    pub(crate) verification_rate: Option<Bucket>,
+    /// What its verifier said and may be used again.
+    pub(crate) verdicts: Verdicts,
+    /// Whether its verifier ever let a verdict be used again.
+    pub(crate) keeps_verdicts: AtomicBool,
     pub(crate) broker: Arc<Broker>,
     pub(crate) connection_ids: Arc<AtomicU64>,
 }
@@ -50,6 +57,10 @@ pub(crate) struct Gateway {
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) verification: Verification,
+    /// Whether a verifier may take the name of an imported device.
+    pub(crate) admits_taken_names: bool,
+    /// Whether a verifier enables a device that was disabled.
+    pub(crate) enables_disabled: bool,
     /// In the order of the configuration: the first one that matches a topic counts.
     pub(crate) bindings: Vec<Arc<Binding>>,
     /// What devices may do whose verifier gives no permissions; the first rule counts.
@@ -124,6 +135,10 @@ pub(crate) struct GatewayLimits {
     pub(crate) connections_per_address_max: usize,
     /// Connections accepted in a second, the others wait in the listen queue; 0 for no bound.
     pub(crate) connection_rate_max: u32,
+    /// Calls of the verifier in a second, the others are told to come back; 0 for no bound.
+    pub(crate) verification_rate_max: u32,
+    /// Verdicts that are kept to be used again.
+    pub(crate) verdicts_max: usize,
     /// Messages that one device may publish in a second; 0 for no bound.
     pub(crate) publish_rate_max: u32,
     /// From accept to CONNACK; more connections wait in the listen queue.
@@ -166,6 +181,9 @@ impl Gateway {
             connections: AtomicUsize::new(0),
             by_address: Mutex::default(),
             connection_rate: Bucket::new(limits.connection_rate_max, Instant::now()),
+            verification_rate: Bucket::new(limits.verification_rate_max, Instant::now()),
+            verdicts: Verdicts::new(limits.verdicts_max),
+            keeps_verdicts: AtomicBool::new(false),
             limits,
             tls,
             handshake_lines: Bucket::new(HANDSHAKE_LINES_MAX, Instant::now()),

@@ -15,20 +15,17 @@ use portreeve_plugin::contract::{
 };
 use portreeve_plugin::{ConnectLists, ConnectQuestion, Pairs, PublishQuestion};
 
-use crate::devices::{Device, DeviceName};
+use crate::devices::{
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Device, DeviceName, PERMISSIONS_MAX, PRODUCT_BYTES_MAX,
+};
 use crate::gateway::Gateway;
 use crate::message::MessageRef;
 use crate::peer::{Peer, PeerTls, RevocationState};
-use crate::permissions::{Action, Permissions, Rule, fill_in};
+use crate::permissions::{Action, Grant};
 use crate::reason::{self, Refusal};
 use crate::session::Session;
+use crate::verdicts::CheckedAdmission;
 
-/// Attributes of one admission.
-const ATTRIBUTES_MAX: usize = 64;
-/// Name and value of one attribute.
-const ATTRIBUTE_BYTES_MAX: usize = 1024;
-/// Permissions of one admission.
-const PERMISSIONS_MAX: usize = 1024;
 /// Characters of a refusal's text.
 const MESSAGE_CHARS_MAX: usize = 512;
 /// Messages of one outcome.
@@ -78,6 +75,51 @@ impl WhoIsThis {
             properties: connect.properties.iter().filter(is_user_property).collect(),
         }
     }
+}
+
+impl WhoIsThis {
+    /// Whether it has an authentication method, so that a challenge can be sent.
+    pub(crate) const fn has_method(&self) -> bool {
+        self.authentication_method.is_some()
+    }
+
+    /// Everything that the verifier is told but the connection's number and the peer's port: what
+    /// two questions have in common that are the same one.
+    pub(crate) fn append_to(&self, bytes: &mut Vec<u8>) {
+        let address = self.peer_address.rsplit_once(':').map_or("", |(address, _)| address);
+        let tls = self.tls.as_deref();
+        let certificate = tls.map_or("", |tls| tls.fingerprint.as_str());
+        let revocation = tls.map(|tls| [tls.revocation() as u8]);
+        let keep_alive = self.keep_alive.to_be_bytes();
+        let flags = [self.protocol as u8, u8::from(self.clean_start)];
+        let parts: [Option<&[u8]>; 14] = [
+            Some(self.gateway.name.as_bytes()),
+            Some(address.as_bytes()),
+            Some(&flags),
+            Some(&keep_alive),
+            Some(self.client_id.as_bytes()),
+            self.user_name.as_deref().map(str::as_bytes),
+            self.password.as_deref(),
+            self.authentication_method.as_deref().map(str::as_bytes),
+            self.authentication_data.as_deref(),
+            Some(self.properties.as_bytes()),
+            tls.map(|tls| tls.version.as_bytes()),
+            tls.map(|tls| tls.cipher_suite.as_bytes()),
+            tls.and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),
+            tls.map(|_| certificate.as_bytes()),
+        ];
+        for part in parts.into_iter().chain([revocation.as_ref().map(<[u8; 1]>::as_slice)]) {
+            // What is absent is something else than what is empty.
+            bytes.push(u8::from(part.is_some()));
+            append(bytes, part.unwrap_or_default());
+        }
+    }
+}
+
+/// Appends a part with its length in front, so that no two lists of parts look alike.
+pub(crate) fn append(bytes: &mut Vec<u8>, part: &[u8]) {
+    bytes.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+    bytes.extend_from_slice(part);
 }
 
 impl ConnectQuestion for WhoIsThis {
@@ -175,43 +217,6 @@ const fn protocol(version: ProtocolVersion) -> Protocol {
     }
 }
 
-/// A verifier's admission that holds what it must.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CheckedAdmission {
-    pub(crate) device_name: DeviceName,
-    pub(crate) product: Option<String>,
-    pub(crate) attributes: Vec<(String, String)>,
-    permissions: Option<Vec<GuestFilter>>,
-    pub(crate) expires_in: Option<u32>,
-    pub(crate) authentication_data: Option<Vec<u8>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct GuestFilter {
-    action: Action,
-    filter: String,
-}
-
-impl CheckedAdmission {
-    /// The permissions of this device on this connection.
-    pub(crate) fn permissions(
-        &self,
-        gateway: &Gateway,
-        client_id: &str,
-        user_name: Option<&str>,
-    ) -> Permissions {
-        let device_name = self.device_name.as_str();
-        let Some(list) = &self.permissions else {
-            return gateway.permissions(device_name, client_id, user_name);
-        };
-        let filled = list.iter().filter_map(|permission| {
-            let filter = fill_in(&permission.filter, device_name, client_id, user_name)?;
-            Some(Rule { allows: true, action: permission.action, filter })
-        });
-        Permissions::new(filled.collect(), false, gateway.reads_sys(device_name))
-    }
-}
-
 /// Checks what a verifier admits.
 ///
 /// # Errors
@@ -220,9 +225,7 @@ pub(crate) fn admission(admission: Admission) -> Result<CheckedAdmission, String
     let device_name = DeviceName::parse(&admission.device_name)
         .map_err(|error| format!("the verifier's {error}"))?;
     if let Some(product) = &admission.product
-        && (product.is_empty()
-            || product.len() > DEVICE_PRODUCT_BYTES_MAX
-            || product.contains('\0'))
+        && (product.is_empty() || product.len() > PRODUCT_BYTES_MAX || product.contains('\0'))
     {
         return Err(format!("the verifier's product {product:?} is not 1 to 64 bytes"));
     }
@@ -251,15 +254,15 @@ pub(crate) fn admission(admission: Admission) -> Result<CheckedAdmission, String
         attributes: admission.attributes,
         permissions: admission.permissions.map(permissions).transpose()?,
         expires_in: admission.expires_in,
+        cache_for: admission.cache_for,
         authentication_data: admission.authentication_data,
     })
 }
 
-const DEVICE_PRODUCT_BYTES_MAX: usize = 64;
 /// Binary data of MQTT (§1.5.6).
 const AUTHENTICATION_DATA_BYTES_MAX: usize = 65_535;
 
-fn permissions(permissions: Vec<GuestPermission>) -> Result<Vec<GuestFilter>, String> {
+fn permissions(permissions: Vec<GuestPermission>) -> Result<Box<[Grant]>, String> {
     if permissions.len() > PERMISSIONS_MAX {
         return Err(format!("the verifier gives more than {PERMISSIONS_MAX} permissions"));
     }
@@ -272,7 +275,7 @@ fn permissions(permissions: Vec<GuestPermission>) -> Result<Vec<GuestFilter>, St
             GuestAction::Subscribe => Action::Subscribe,
             GuestAction::Both => Action::Both,
         };
-        Ok(GuestFilter { action, filter })
+        Ok(Grant { action, filter: filter.into() })
     };
     permissions.into_iter().map(check).collect()
 }

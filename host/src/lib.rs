@@ -45,9 +45,13 @@ pub mod certificates;
 
 mod gateway;
 
+mod verdicts;
+
 mod tls;
 
 mod broker;
+
+mod attempts;
 
 mod tap;
 
@@ -60,15 +64,23 @@ mod records;
 mod message;
 
 mod peer;
-mod permissions;
 mod rate;
 mod reason;
 
+mod lockout;
+
 pub mod devices;
+
+mod permissions;
+
+pub mod access;
 
 pub mod metrics;
 
 pub mod signature;
 
+pub use admin::document as admin_api;
+pub use lockout::LockoutPolicy;
+pub use permissions::{Action, Grant};
 pub use reload::Reread;
 pub use server::{Server, StartError, check, check_tls, load_plugins};

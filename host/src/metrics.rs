@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident)*) => {
         /// Counts since the start.
         #[derive(Debug, Default)]
         pub struct Metrics {
-            $($(#[$doc])* pub $name: Counter,)*
+            $($(#[doc = $doc])* pub $name: Counter,)*
             /// Connections that are open.
             pub connections: AtomicI64,
         }
@@ -16,6 +16,11 @@ macro_rules! counters {
             /// Every counter with its name, in the order of their declaration.
             pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name.value()),)*].into_iter()
+            }
+
+            /// What each of them counts, in the same order.
+            pub fn descriptions() -> impl Iterator<Item = (&'static str, &'static str)> {
+                [$((stringify!($name), concat!($($doc),*).trim_ascii()),)*].into_iter()
             }
         }
     };
@@ -108,6 +113,20 @@ counters! {
     parser_faults
     /// Calls of a verifier that gave no answer.
     verifier_faults
+    /// CONNECTs that were not looked at, since so many had failed.
+    connects_locked_out
+    /// CONNECTs whose password was not checked: too many waited for it.
+    passwords_not_checked
+    /// CONNECTs that were let in by a verdict that was given before (cache-for).
+    verdicts_reused
+    /// CONNECTs that waited for the verdict about another one that was the same.
+    verdicts_shared
+    /// CONNECTs that were told to come back: more than are verified in a second.
+    verifications_over_rate
+    /// Devices that were created when a verifier admitted them.
+    devices_created
+    /// Connections that ended since their device was disabled, deleted, changed or kicked.
+    sessions_ended_by_operator
     /// Bytes received.
     bytes_received
     /// Bytes sent.

@@ -51,6 +51,18 @@ pub(crate) enum RevocationState {
     Unknown,
 }
 
+impl RevocationState {
+    /// The word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NotChecked => "not checked",
+            Self::Good => "good",
+            Self::Revoked => "revoked",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl PeerTls {
     pub(crate) fn new(
         version: &'static str,

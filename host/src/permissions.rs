@@ -4,10 +4,58 @@ use portreeve_mqtt::{TopicFilter, matches};
 
 /// What a permission is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
+    /// PUBLISH.
     Publish,
+    /// SUBSCRIBE.
     Subscribe,
+    /// Either.
     Both,
+}
+
+impl Action {
+    /// Each with its word, and its number in the store.
+    const ALL: [(Self, &'static str, u8); 3] =
+        [(Self::Publish, "publish", 1), (Self::Subscribe, "subscribe", 2), (Self::Both, "both", 3)];
+
+    /// The action of a word.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, word, _)| *word == name).map(|(action, ..)| *action)
+    }
+
+    /// The action of a number of the store.
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.iter().find(|(_, _, its)| *its == number).map(|(action, ..)| *action)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Both => "both",
+        }
+    }
+
+    /// The number for it in the store.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Publish => 1,
+            Self::Subscribe => 2,
+            Self::Both => 3,
+        }
+    }
+}
+
+/// A permission of a device: a topic filter, which may hold `%d`, `%c` and `%u`, and what for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// What it is for.
+    pub action: Action,
+    /// The topics.
+    pub filter: Box<str>,
 }
 
 /// What holds for the topics of a filter, placeholders put in.
@@ -31,6 +79,21 @@ pub(crate) struct Permissions {
 impl Permissions {
     pub(crate) fn new(rules: Vec<Rule>, otherwise: bool, reads_sys: bool) -> Self {
         Self { rules: rules.into_boxed_slice(), otherwise, reads_sys }
+    }
+
+    /// These and nothing else, with names put in.
+    pub(crate) fn granted(
+        grants: &[Grant],
+        device_name: &str,
+        client_id: &str,
+        user_name: Option<&str>,
+        reads_sys: bool,
+    ) -> Self {
+        let rule = |grant: &Grant| {
+            let filter = fill_in(&grant.filter, device_name, client_id, user_name)?;
+            Some(Rule { allows: true, action: grant.action, filter })
+        };
+        Self::new(grants.iter().filter_map(rule).collect(), false, reads_sys)
     }
 
     /// `$SYS` is the gateway's own to publish to.
@@ -62,6 +125,21 @@ impl Permissions {
             Some(rule) => rule.allows,
             None => self.otherwise && !is_sys(filter),
         }
+    }
+}
+
+impl std::fmt::Display for Permissions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for Rule { allows, action, filter } in &self.rules {
+            let effect = if *allows { "may" } else { "may not" };
+            let action = match action {
+                Action::Both => "publish and subscribe",
+                one => one.name(),
+            };
+            write!(f, "{effect} {action} {filter}; ")?;
+        }
+        let otherwise = if self.otherwise { "everything" } else { "nothing" };
+        write!(f, "{}may {otherwise}", if self.rules.is_empty() { "" } else { "otherwise " })
     }
 }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use portreeve_mqtt::{Auth, ReasonCode, decode_first};
 use tokio::time::Instant;
 
+use crate::attempts::Trail;
 use crate::broker::Batch;
 use crate::client::EstablishedClient;
 use crate::connect::{auth_packet, identity, named};
 use crate::guest_view::WhoIsThis;
 use crate::reason::Close;
-use crate::records;
-use crate::verification::{self, Admission, Step};
+use crate::verification::{self, Admission, Claim, Step};
 
 /// When the admission has to be made again, as far as that changed.
 pub(crate) enum Renewed {
@@ -58,7 +58,8 @@ pub(crate) async fn handle(
     let client_id = client.session.key.client_id.as_ref();
     let question = || WhoIsThis::new(gateway, &connect, connection_id, &peer, data);
     tracing::debug!(device = %client.device.name, begins, "authenticates again");
-    let step = verification::verify(gateway, &connect, client_id, &peer, question).await;
+    let claim = Claim { gateway, connect: &connect, client_id, peer: &peer };
+    let step = verification::verify(claim, question, &mut Trail::begin()).await;
     match step {
         Err(refusal) => Err(Close::from_refusal(&refusal)),
         Ok(Step::Challenge(challenge)) => {
@@ -74,7 +75,7 @@ pub(crate) async fn handle(
                 admission.authentication_data.as_deref().unwrap_or_default(),
             );
             let auth = auth.map_err(|refusal| Close::from_refusal(&refusal))?;
-            let renewed = admitted(client, admission)?;
+            let renewed = admitted(client, admission).await?;
             replies.extend(auth);
             Ok(renewed)
         }
@@ -82,18 +83,19 @@ pub(crate) async fn handle(
 }
 
 /// The admission holds from now on. It has to be for the same device: the session is its.
-fn admitted(client: &mut EstablishedClient, admission: Admission) -> Result<Renewed, Close> {
-    let Admission { device, permissions, expires_in, is_changed, .. } = admission;
+async fn admitted(client: &mut EstablishedClient, admission: Admission) -> Result<Renewed, Close> {
+    let Admission { device, permissions, expires_in, pending, .. } = admission;
     if device.name != client.device.name || device.product != client.device.product {
         let message = format!("it authenticated as another device, {}", device.name);
         return Err(Close::new(ReasonCode::NotAuthorized, message));
     }
     let broker = &client.gateway.broker;
+    if let Some(pending) = pending {
+        let stored = pending.stored(&broker.registry).await;
+        stored.map_err(|error| Close::new(ReasonCode::ServerUnavailable, error.to_string()))?;
+    }
     let mut changes = portreeve_store::Changes::default();
     broker.drop_denied_subscriptions(&client.session, &permissions, &mut changes);
-    if is_changed {
-        changes.put_device(&records::device(&device));
-    }
     let mut batch = Batch::default();
     batch.note(changes);
     batch.finish(broker);

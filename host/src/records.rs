@@ -1,4 +1,4 @@
-//! The one place where sessions, messages and devices become records of the store, and where
+//! The one place where sessions and messages become records of the store, and where
 //! records become messages again.
 
 use std::num::NonZeroU64;
@@ -7,11 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portreeve_mqtt::{PropertiesBuf, QoS, SubscriptionOptions, TopicName};
 use portreeve_store::{
-    Body, Changes, DeviceRecord, EntryRecord, MessageRecord, SessionId, Store, SubscriptionRecord,
+    Body, Changes, EntryRecord, MessageRecord, SessionId, Store, SubscriptionRecord,
 };
 use tokio::time::Instant;
 
-use crate::devices::{Device, DeviceName, Origin};
 use crate::message::{Message, StoredBody};
 
 /// One moment on both clocks: the one that never jumps, and the one that a restart survives.
@@ -138,26 +137,6 @@ pub(crate) fn subscription(
     identifier: Option<u32>,
 ) -> SubscriptionRecord {
     SubscriptionRecord { filter: filter.to_owned(), options: options.byte(), identifier }
-}
-
-pub(crate) fn device(device: &Device) -> DeviceRecord {
-    DeviceRecord {
-        product: device.product.to_string(),
-        name: device.name.to_string(),
-        attributes: device.attributes.clone(),
-        enabled: device.enabled,
-    }
-}
-
-/// The device of a record; `None` when its name is none.
-pub(crate) fn device_of(record: DeviceRecord) -> Option<Device> {
-    Some(Device {
-        name: DeviceName::parse(&record.name).ok()?,
-        product: record.product.into(),
-        attributes: record.attributes,
-        enabled: record.enabled,
-        origin: Origin::AutoCreated,
-    })
 }
 
 #[cfg(test)]

@@ -9,13 +9,16 @@ use portreeve_plugin::Role;
 use portreeve_plugin::contract::Direction;
 use portreeve_store::Store;
 
+use crate::attempts::Attempts;
 use crate::broker::{Broker, PublishRates};
 use crate::config::{
     BindingConfig, Config, DirectionConfig, GatewayConfig, ListenerConfig, VerificationConfig,
 };
 use crate::credentials::TlsByGateway;
 use crate::devices::Registry;
+use crate::devices::password::Hasher;
 use crate::gateway::{Binding, Gateway, Rules, Verification};
+use crate::lockout::Lockout;
 use crate::metrics::Metrics;
 use crate::plugins::LoadedPlugin;
 use crate::session::Sessions;
@@ -44,7 +47,14 @@ pub(crate) fn resolve(
     let broker = Arc::new(Broker {
         topics: Topics::new(limits.retained_messages_max, limits.retained_bytes_max),
         sessions: Sessions::new(limits.sessions_max, store.clone()),
-        registry: Registry::new(limits.devices_max),
+        registry: Registry::new(limits.devices_max, store.clone()),
+        hasher: Hasher::new(
+            config.passwords.cost,
+            config.passwords.threads,
+            config.passwords.waiting_max,
+        ),
+        lockout: Lockout::new(config.lockout),
+        attempts: Attempts::default(),
         metrics: Metrics::default(),
         connections_max: limits.connections_max,
         publish_rates: PublishRates::default(),
@@ -52,9 +62,9 @@ pub(crate) fn resolve(
         store,
     });
     let mut mistakes = Vec::new();
-    for imported in &config.devices {
-        if let Err(error) = broker.registry.import(imported.clone()) {
-            mistakes.push(format!("device {}: {error}", imported.device.name));
+    for configured in &config.devices {
+        if let Err(error) = broker.registry.configure(configured) {
+            mistakes.push(format!("device {}: {error}", configured.device.name));
         }
     }
     let connection_ids = Arc::new(AtomicU64::new(1));
@@ -85,6 +95,8 @@ pub(crate) fn rules(
     let bindings = bindings(gateway, plugins, mistakes);
     Some(Rules {
         verification: verification?,
+        admits_taken_names: gateway.admits_taken_names,
+        enables_disabled: gateway.enables_disabled,
         bindings,
         topic_rules: gateway.topic_rules.clone(),
         checks_payload_format: gateway.checks_payload_format,

@@ -11,7 +11,7 @@ use portreeve_store::{
 use tokio::time::Instant;
 
 use crate::broker::Broker;
-use crate::devices::{Device, DeviceName, Origin};
+use crate::devices::{Device, DeviceName};
 use crate::message::{Message, StoredBody};
 use crate::records::{self, Moment};
 use crate::session::{Restored, SessionLimits};
@@ -53,14 +53,16 @@ struct Restoring<'a> {
 impl Restoring<'_> {
     fn put_back(&mut self, stored: Stored<'_>) -> Result<(), OpenError> {
         match stored {
-            Stored::Device(record) => {
-                let device = records::device_of(record).ok_or_else(|| {
-                    self.contents.damaged("a device has no valid name".to_owned())
-                })?;
-                if let Err(error) = self.broker.registry.restore(device) {
-                    tracing::warn!(%error, "a stored device is left out");
+            Stored::Device(record, seen_at) => {
+                let name = record.name.clone();
+                match self.broker.registry.restore(record, seen_at) {
+                    Ok(()) => Ok(()),
+                    Err(Some(error)) => {
+                        tracing::warn!(device = name, %error, "a stored device is left out");
+                        Ok(())
+                    }
+                    Err(None) => Err(self.contents.damaged(format!("the device {name:?} is none"))),
                 }
-                Ok(())
             }
             Stored::Session(session) => self.session(session),
             Stored::Retained(body) => {
@@ -85,16 +87,12 @@ impl Restoring<'_> {
         let record = &stored.session;
         let name = DeviceName::parse(&record.device_name)
             .map_err(|_| unreadable("the device of a session"))?;
-        let device = self.broker.registry.find(&record.product, &name).unwrap_or_else(|| {
+        let known = self.broker.registry.find(&record.product, name.as_str());
+        let device = known.map_or_else(
             // Known from its session alone, as where verification is open.
-            Arc::new(Device {
-                name,
-                product: record.product.as_str().into(),
-                attributes: Vec::new(),
-                enabled: true,
-                origin: Origin::AutoCreated,
-            })
-        });
+            || Arc::new(Device::unregistered(name, record.product.as_str().into())),
+            |entry| Arc::clone(&entry.device),
+        );
         let of_gateway = |(name, _): &&(String, Arc<SessionLimits>)| *name == record.gateway;
         let limits = self.limits.iter().find(of_gateway).or_else(|| self.limits.first());
         let Some((_, limits)) = limits else { return Ok(()) };

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, SOCKET_PATH_BYTES_MAX, Socket};
+use crate::admin::{Admin, Audit, Front, Places, SOCKET_PATH_BYTES_MAX, Socket};
 use crate::broker::Broker;
 use crate::config::{Config, Durability, ListenerConfig};
 use crate::credentials::{self, Credentials, TlsByGateway};
@@ -38,6 +38,8 @@ use crate::sys;
 const LISTEN_QUEUE: u32 = 4096;
 /// How often a long start says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is stored when devices connected last.
+const SEEN_INTERVAL: Duration = Duration::from_secs(30);
 /// How often sessions are looked through for what is due.
 const DUE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -63,7 +65,9 @@ pub enum StartError {
     #[error("{}", .0.join("\n"))]
     Mistakes(Vec<String>),
     /// The admin socket.
-    #[error("the admin socket {path} cannot be listened on: {error}; [admin] socket names another")]
+    #[error(
+        "the admin API cannot listen on {path}: {error}; [admin] socket and listen name other places"
+    )]
     Admin {
         /// The socket.
         path: String,
@@ -94,6 +98,7 @@ pub enum StartError {
 pub struct Server {
     broker: Arc<Broker>,
     addresses: Vec<(String, SocketAddr)>,
+    admin_address: Option<SocketAddr>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     drain_timeout: Duration,
@@ -229,7 +234,7 @@ impl Server {
             return Err(with_refused(mistakes, &reload.set));
         }
         let (credentials, tls) = credentials.map_err(StartError::Mistakes)?;
-        let socket = admin_socket(config)?;
+        let front = open_front(config, &tasks).await?;
         let (store, contents) = open_store(config).await?.unzip();
         let Resolved { broker, gateways } = resolve(config, reload.set.plugins(), &tls, store)
             .map_err(|mistakes| with_refused(mistakes, &reload.set))?;
@@ -255,7 +260,7 @@ impl Server {
             }
         }
         stops_store.served();
-        Ok(Self::serve(config, broker, bound, reload, socket, tasks))
+        Ok(Self::serve(config, broker, bound, reload, front, tasks))
     }
 
     fn serve(
@@ -263,10 +268,10 @@ impl Server {
         broker: Arc<Broker>,
         bound: Vec<Listener>,
         reload: Reload,
-        socket: Option<Socket>,
+        front: Front,
         tasks: TaskTracker,
     ) -> Self {
-        let shutdown = CancellationToken::new();
+        let shutdown = front.shutdown();
         let view = reload.set.view();
         let gateways: Arc<[Arc<Gateway>]> = reload.gateways.clone().into();
         for (tls, lists) in reload.credentials.iter().flat_map(Credentials::lists) {
@@ -290,19 +295,28 @@ impl Server {
         tasks
             .spawn(until(shutdown.clone(), sys::publish(Arc::clone(&broker), config.sys_interval)));
         tasks.spawn(until(shutdown.clone(), do_due(Arc::clone(&broker))));
-        if let Some(socket) = socket {
-            let reloader = reloader.clone();
-            tasks.spawn(socket.serve(Admin {
-                reloader,
-                view,
-                gateways,
-                broker: Arc::clone(&broker),
-                shutdown: shutdown.clone(),
-            }));
-        }
+        tasks.spawn(until(shutdown.clone(), store_seen(Arc::clone(&broker))));
+        let admin_address = front.address;
+        front.ready(Admin {
+            reloader: reloader.clone(),
+            view,
+            gateways,
+            broker: Arc::clone(&broker),
+            audit: front.audit(),
+            shutdown: shutdown.clone(),
+        });
         let drain_timeout = config.drain_timeout;
         let _reloads = reloads.drop_guard();
-        Self { broker, addresses, tasks, shutdown, drain_timeout, reloader, _reloads }
+        Self {
+            broker,
+            addresses,
+            admin_address,
+            tasks,
+            shutdown,
+            drain_timeout,
+            reloader,
+            _reloads,
+        }
     }
 
     /// Looks at configuration and plugins again, as SIGHUP asks for. Gives a summary.
@@ -317,6 +331,12 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[(String, SocketAddr)] {
         &self.addresses
+    }
+
+    /// Where the admin API listens on the network, with the port that was chosen for port 0.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// What was counted.
@@ -352,6 +372,7 @@ impl Server {
         }
         self.tasks.close();
         let all = timeout(self.drain_timeout, self.tasks.wait()).await.is_ok();
+        self.broker.registry.store_seen();
         if let Some(store) = self.broker.store.clone() {
             let closed = tokio::task::spawn_blocking(move || store.close()).await;
             if closed.is_err() {
@@ -464,6 +485,19 @@ fn with_refused(mut mistakes: Vec<String>, set: &PluginSet) -> StartError {
     StartError::Mistakes(mistakes)
 }
 
+/// The admin API, which says that the gateway starts.
+async fn open_front(config: &Config, tasks: &TaskTracker) -> Result<Front, StartError> {
+    let audit = Audit::open(config.data.as_deref()).map_err(StartError::Data)?;
+    let socket = admin_socket(config)?;
+    let network = config.admin.network.as_ref();
+    let places = Places { socket, network, tokens: &config.admin.tokens };
+    let opened = Front::open(places, audit, tasks, CancellationToken::new()).await;
+    opened.map_err(|error| StartError::Admin {
+        path: network.map(|network| network.address.to_string()).unwrap_or_default(),
+        error,
+    })
+}
+
 /// The socket of the admin API, where there is a place for it.
 fn admin_socket(config: &Config) -> Result<Option<Socket>, StartError> {
     let Some(path) = config.admin_socket() else { return Ok(None) };
@@ -510,6 +544,15 @@ async fn until(shutdown: CancellationToken, task: impl Future<Output = ()>) {
     tokio::select! {
         () = task => {}
         () = shutdown.cancelled() => {}
+    }
+}
+
+/// Has it stored when devices connected last.
+async fn store_seen(broker: Arc<Broker>) {
+    let mut ticks = tokio::time::interval(SEEN_INTERVAL);
+    loop {
+        ticks.tick().await;
+        broker.registry.store_seen();
     }
 }
 

@@ -20,6 +20,7 @@ use crate::devices::Device;
 use crate::message::Message;
 use crate::records::{self, Moment, StoredAs, StoredBytes};
 
+mod closing;
 mod delivery;
 mod incoming;
 mod limits;
@@ -93,10 +94,16 @@ struct State {
 
 impl State {
     fn must_close(&self, generation: u64) -> Option<ReasonCode> {
-        if self.generation != generation || self.has_ended {
+        if self.generation != generation {
             return Some(ReasonCode::SessionTakenOver);
         }
-        self.close
+        // An operator's word before that of the session which it ended.
+        self.close.or_else(|| self.has_ended.then_some(ReasonCode::SessionTakenOver))
+    }
+
+    /// Whether the connection has no session any more: another one has it, or it ended.
+    const fn is_gone(&self, generation: u64) -> bool {
+        self.generation != generation || self.has_ended
     }
 
     fn set_waker(&mut self, cx: &Context<'_>) {
@@ -261,27 +268,6 @@ impl Session {
         }
     }
 
-    /// Asks the session's connection to say `reason_code` and close.
-    pub(crate) fn close(&self, reason_code: ReasonCode) {
-        let mut state = self.state.lock();
-        if state.client.is_some() {
-            state.close.get_or_insert(reason_code);
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// The same for connection number `generation` only. Says whether it is the session's.
-    pub(crate) fn close_connection(&self, generation: u64, reason_code: ReasonCode) -> bool {
-        let is_it = self.state.lock().must_close(generation).is_none();
-        // Another one that takes over in between has the same device, and is looked at itself.
-        if is_it {
-            self.close(reason_code);
-        }
-        is_it
-    }
-
     /// Marks the session as ended, so that its connection closes. Returns what it leaves behind.
     fn end(&self) -> Ended {
         let mut state = self.state.lock();
@@ -329,6 +315,11 @@ impl Session {
             changes.session_is(stored.id, &record);
         }
         Some(will)
+    }
+
+    /// Messages that wait for it.
+    pub(crate) fn queued_count(&self) -> usize {
+        self.state.lock().outgoing.queued_count()
     }
 
     /// The device whose session this is.
@@ -435,22 +426,6 @@ impl Session {
         Poll::Pending
     }
 
-    /// Why connection number `generation` is to close, if it is.
-    pub(crate) fn must_close(&self, generation: u64) -> Option<ReasonCode> {
-        self.state.lock().must_close(generation)
-    }
-
-    /// Like [`Self::poll_mail`] for a connection that still has something to send: ready only
-    /// when it is to close.
-    pub(crate) fn poll_close(&self, generation: u64, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.must_close(generation).is_some() {
-            return Poll::Ready(());
-        }
-        state.set_waker(cx);
-        Poll::Pending
-    }
-
     /// Hands the mailbox over: `buffer`, which is empty, and the mailbox change places. `pumped`
     /// is set to what was not sent after all.
     pub(crate) fn take_mail(
@@ -462,8 +437,9 @@ impl Session {
     ) -> Mail {
         let mut state = self.state.lock();
         let state = &mut *state;
-        if state.generation != generation || state.has_ended {
-            return Mail::Close(ReasonCode::SessionTakenOver);
+        if state.is_gone(generation) {
+            let code = state.must_close(generation);
+            return Mail::Close(code.unwrap_or(ReasonCode::SessionTakenOver));
         }
         let mut gone = Gone::of(self.stored.as_deref());
         if let Some(client) = &state.client {
@@ -493,7 +469,7 @@ impl Session {
     ) {
         let mut state = self.state.lock();
         let state = &mut *state;
-        if state.must_close(generation) == Some(ReasonCode::SessionTakenOver) {
+        if state.is_gone(generation) {
             // It acknowledges to a connection that is no longer the session's.
             return;
         }
@@ -532,7 +508,7 @@ impl Session {
         changes: &mut Changes,
     ) -> Received {
         let mut state = self.state.lock();
-        if state.must_close(generation) == Some(ReasonCode::SessionTakenOver) {
+        if state.is_gone(generation) {
             // The session's own connection is to decide about it.
             return Received::TakenOver;
         }
@@ -574,7 +550,7 @@ impl Session {
         changes: &mut Changes,
     ) -> Option<bool> {
         let mut state = self.state.lock();
-        if state.must_close(generation) == Some(ReasonCode::SessionTakenOver) {
+        if state.is_gone(generation) {
             return None;
         }
         let is_new = !state.subscriptions.contains_key(filter);

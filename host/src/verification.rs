@@ -4,32 +4,52 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use portreeve_mqtt::{Connect, ReasonCode};
-use portreeve_plugin::contract::Verdict;
-use portreeve_plugin::{CallError, Plugin};
+use tokio::time::Instant;
 
-use crate::devices::{Admitted, Certified, Device, DeviceName, Origin};
+use crate::attempts::Trail;
+use crate::devices::{Device, DeviceName, Entry, Pending};
 use crate::gateway::{Gateway, Verification};
-use crate::guest_view::{self, WhoIsThis};
+use crate::guest_view::WhoIsThis;
+use crate::lockout::Attempt;
 use crate::peer::Peer;
 use crate::permissions::Permissions;
 use crate::reason::Refusal;
 
+mod one_party;
+mod third_party;
+
+/// The stage of an attempt that this is.
+const STAGE: &str = "verification";
+
 /// A device that was let in.
 pub(crate) struct Admission {
     pub(crate) device: Arc<Device>,
+    /// Its entry in the registry, where it has one.
+    pub(crate) entry: Option<Arc<Entry>>,
     pub(crate) permissions: Permissions,
     /// Seconds until it has to be verified again.
     pub(crate) expires_in: Option<u32>,
-    /// Whether its entry in the registry has to be stored.
-    pub(crate) is_changed: bool,
+    /// Its entry on the way to the store.
+    pub(crate) pending: Option<Pending>,
     /// The last word of an enhanced authentication.
     pub(crate) authentication_data: Option<Vec<u8>>,
 }
 
 impl Admission {
     /// Without end, of a device that the registry has as it is.
-    const fn for_ever(device: Arc<Device>, permissions: Permissions) -> Self {
-        Self { device, permissions, expires_in: None, is_changed: false, authentication_data: None }
+    const fn for_ever(
+        device: Arc<Device>,
+        entry: Option<Arc<Entry>>,
+        permissions: Permissions,
+    ) -> Self {
+        Self {
+            device,
+            entry,
+            permissions,
+            expires_in: None,
+            pending: None,
+            authentication_data: None,
+        }
     }
 }
 
@@ -40,60 +60,88 @@ pub(crate) enum Step {
     Challenge(Vec<u8>),
 }
 
-/// Decides about a CONNECT. `client_id` is the one that the connection will have: that of the
-/// CONNECT, or the one that the gateway assigns. `question` is made where a plugin is asked.
+/// A CONNECT, and where it comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) gateway: &'a Arc<Gateway>,
+    pub(crate) connect: &'a Connect<'a>,
+    /// The one that the connection will have: that of the CONNECT, or the one that the gateway
+    /// assigns.
+    pub(crate) client_id: &'a str,
+    pub(crate) peer: &'a Peer,
+}
+
+impl Claim<'_> {
+    fn user_name(&self) -> &str {
+        self.connect.user_name.unwrap_or_default()
+    }
+
+    /// What lock-out knows the attempt by.
+    fn attempt(&self) -> Attempt {
+        let name = self.connect.user_name.unwrap_or(self.client_id);
+        let address = self.peer.address.ip();
+        self.gateway.broker.lockout.attempt(&self.gateway.product, name, address)
+    }
+}
+
+/// Decides about a CONNECT. `question` is made where a plugin is asked.
 ///
 /// # Errors
 /// [`Refusal`] with its reason code; a plugin that gives no verdict is one.
 pub(crate) async fn verify(
-    gateway: &Gateway,
-    connect: &Connect<'_>,
-    client_id: &str,
-    peer: &Peer,
+    claim: Claim<'_>,
     question: impl FnOnce() -> WhoIsThis,
+    trail: &mut Trail,
 ) -> Result<Step, Refusal> {
-    let rules = gateway.rules();
-    if connect.authentication_method().is_some()
-        && !matches!(rules.verification, Verification::Plugin(_))
-    {
-        let message = "this gateway has no enhanced authentication";
-        return Err(Refusal::new(ReasonCode::BadAuthenticationMethod, message));
-    }
-    match &rules.verification {
-        Verification::Open => Ok(Step::Admitted(open(gateway, connect, client_id))),
-        Verification::OneParty => one_party(gateway, connect, client_id, peer).map(Step::Admitted),
-        Verification::Plugin(plugin) => {
-            let verdict = plugin.verify(question()).await;
-            let verdict = verdict.map_err(|error| {
-                gateway.broker.metrics.verifier_faults.add(1);
-                if plugin.may_log() {
-                    tracing::warn!(plugin = plugin.name(), gateway = %gateway.name, %error, "no verdict");
-                }
-                let refusal =
-                    Refusal::new(ReasonCode::ServerUnavailable, "the verifier gave no verdict");
-                match error {
-                    CallError::Unavailable(wait) => refusal.retry_after(wait),
-                    _ => refusal,
-                }
-            })?;
-            by_verdict(gateway, connect, client_id, plugin, verdict)
+    let rules = claim.gateway.rules();
+    let verified = match &rules.verification {
+        Verification::Plugin(plugin) => third_party::verify(claim, plugin, question(), trail).await,
+        Verification::Open | Verification::OneParty
+            if claim.connect.authentication_method().is_some() =>
+        {
+            let message = "this gateway has no enhanced authentication";
+            Err(Refusal::new(ReasonCode::BadAuthenticationMethod, message))
+        }
+        Verification::Open => {
+            trail.passed(STAGE, "open: everybody is let in");
+            Ok(Step::Admitted(open(claim)))
+        }
+        Verification::OneParty => one_party::verify(claim, trail).await.map(Step::Admitted),
+    };
+    match &verified {
+        Ok(Step::Admitted(admission)) => {
+            trail.is_device(admission.device.name.as_str());
+            if let Some(entry) = &admission.entry {
+                claim.gateway.broker.registry.saw(entry, claim.attempt().address);
+            }
+        }
+        Ok(Step::Challenge(_)) => trail.note(STAGE, "the plugin asks for more (AUTH)"),
+        Err(refusal) => {
+            let (code, why) = (refusal.reason_code.name(), &refusal.message);
+            trail.refused(STAGE, format!("{code}: {why}"));
         }
     }
+    verified
+}
+
+/// Whether so many attempts failed that this one is not made.
+fn check_lockout(claim: Claim<'_>, attempt: Attempt, is_known: bool) -> Result<(), Refusal> {
+    let broker = &claim.gateway.broker;
+    broker.lockout.check(attempt, is_known, Instant::now()).map_err(|wait| {
+        broker.metrics.connects_locked_out.add(1);
+        let message = "too many attempts failed";
+        Refusal::new(ReasonCode::QuotaExceeded, message).retry_after(wait)
+    })
 }
 
 /// Everybody is let in, under the client identifier.
-fn open(gateway: &Gateway, connect: &Connect<'_>, client_id: &str) -> Admission {
+fn open(claim: Claim<'_>) -> Admission {
+    let Claim { gateway, connect, client_id, .. } = claim;
     let name = open_name(client_id);
     let permissions = gateway.permissions(name.as_str(), client_id, connect.user_name);
     // Not kept: anybody could fill the registry.
-    let device = Device {
-        name,
-        product: Arc::clone(&gateway.product),
-        attributes: Vec::new(),
-        enabled: true,
-        origin: Origin::AutoCreated,
-    };
-    Admission::for_ever(Arc::new(device), permissions)
+    let device = Device::unregistered(name, Arc::clone(&gateway.product));
+    Admission::for_ever(Arc::new(device), None, permissions)
 }
 
 /// The client identifier where it can be a device name, otherwise one that is the same each time.
@@ -106,74 +154,15 @@ fn open_name(client_id: &str) -> DeviceName {
     })
 }
 
-fn one_party(
-    gateway: &Gateway,
-    connect: &Connect<'_>,
-    client_id: &str,
-    peer: &Peer,
-) -> Result<Admission, Refusal> {
-    let user_name = connect.user_name.unwrap_or_default();
-    let password = connect.password.unwrap_or_default();
-    let shown = peer.certificate().map(|certificate| Certified {
-        fingerprint: certificate.fingerprint,
-        common_name: certificate.common_name.as_deref(),
-    });
-    let registry = &gateway.broker.registry;
-    let device = registry.authenticate(&gateway.product, user_name, password, shown);
-    let refused = || {
-        let message = match shown {
-            None => "unknown device or wrong password",
-            Some(_) => "unknown device, wrong password or another device's certificate",
-        };
-        Refusal::new(ReasonCode::BadUserNameOrPassword, message)
-    };
-    let device = device.ok_or_else(refused)?;
-    if !device.enabled {
-        return Err(Refusal::new(
-            ReasonCode::NotAuthorized,
-            format!("device {} is disabled", device.name),
-        ));
-    }
-    let permissions = gateway.permissions(device.name.as_str(), client_id, connect.user_name);
-    Ok(Admission::for_ever(device, permissions))
-}
-
-fn by_verdict(
-    gateway: &Gateway,
-    connect: &Connect<'_>,
-    client_id: &str,
-    plugin: &Plugin,
-    verdict: Verdict,
-) -> Result<Step, Refusal> {
-    let unusable = |message: String| {
-        gateway.broker.metrics.verifier_faults.add(1);
-        if plugin.may_log() {
-            tracing::warn!(plugin = plugin.name(), gateway = %gateway.name, "{message}");
-        }
-        Refusal::new(ReasonCode::ServerUnavailable, "the verifier's verdict cannot be used")
-    };
-    match verdict {
-        Verdict::Refuse(refusal) => Err(guest_view::refusal(refusal)),
-        Verdict::Challenge(_) if connect.authentication_method().is_none() => Err(unusable(
-            "the verifier's challenge has no authentication method to be sent with".to_owned(),
-        )),
-        Verdict::Challenge(data) => Ok(Step::Challenge(data)),
-        Verdict::Admit(admission) => {
-            let admission = guest_view::admission(admission).map_err(unusable)?;
-            let permissions = admission.permissions(gateway, client_id, connect.user_name);
-            let product = admission.product.as_deref().unwrap_or(&gateway.product);
-            let Admitted { device, is_changed } = gateway
-                .broker
-                .registry
-                .admit(product, admission.device_name, admission.attributes)
-                .map_err(|error| Refusal::new(ReasonCode::NotAuthorized, error.to_string()))?;
-            Ok(Step::Admitted(Admission {
-                device,
-                permissions,
-                expires_in: admission.expires_in,
-                is_changed,
-                authentication_data: admission.authentication_data,
-            }))
+/// What a device may do on this connection: its own permissions, or the gateway's rules.
+fn permissions(claim: Claim<'_>, device: &Device) -> Permissions {
+    let Claim { gateway, connect, client_id, .. } = claim;
+    let name = device.name.as_str();
+    match &device.permissions {
+        None => gateway.permissions(name, client_id, connect.user_name),
+        Some(grants) => {
+            let reads_sys = gateway.reads_sys(name);
+            Permissions::granted(grants, name, client_id, connect.user_name, reads_sys)
         }
     }
 }

@@ -10,6 +10,7 @@
     reason = "tests stop at the first surprise"
 )]
 
+pub mod api;
 pub mod binary;
 pub mod client;
 pub mod crash;
@@ -29,4 +30,4 @@ pub mod web;
 pub mod wire;
 
 pub use client::{Client, V5, V311};
-pub use gateway::TestGateway;
+pub use gateway::{RunningGateway, TestGateway};

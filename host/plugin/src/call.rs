@@ -22,9 +22,10 @@ pub enum CallError {
     /// The guest did not answer in time, whether it computed or waited.
     #[error("no answer within {} ms", .0.as_millis())]
     DeadlineExceeded(Duration),
-    /// As many calls wait as the plugin's `waiting_calls_max` allows.
+    /// As many calls wait as the plugin's `waiting_calls_max` allows, or so many that the call would
+    /// wait beyond its deadline. With the time in which they will be worked off.
     #[error("{0} calls wait already")]
-    Overloaded(usize),
+    Overloaded(usize, Duration),
     /// All instances were busy until the call's deadline: the guest was not asked.
     #[error("no instance was free within {} ms", .0.as_millis())]
     NoInstance(Duration),
@@ -140,7 +141,7 @@ impl CallError {
             Self::Reported(_) => FaultKind::Error,
             Self::DeadlineExceeded(_) => FaultKind::Deadline,
             Self::Shape(_) | Self::NotExported(_) => FaultKind::Shape,
-            Self::Overloaded(_) | Self::NoInstance(_) => FaultKind::Overloaded,
+            Self::Overloaded(..) | Self::NoInstance(_) => FaultKind::Overloaded,
             Self::Engine(_) => FaultKind::Engine,
             Self::Unavailable(_) => FaultKind::Unavailable,
         }

@@ -2,7 +2,7 @@
 //! the calls that wait for one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -14,6 +14,8 @@ use crate::instance::Instance;
 use crate::limits::{InstancePolicy, Limits};
 use crate::statistics::Statistics;
 
+/// Calls that the moving average is about.
+const AVERAGED: u64 = 8;
 /// Resting instances among which one of this thread is looked for.
 const LOOKED_AT_MAX: usize = 16;
 
@@ -21,6 +23,8 @@ pub(crate) struct Pool {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_calls_max: usize,
+    /// What a call takes, its waiting aside: a moving average in microseconds.
+    call_us: AtomicU64,
     calls_max: u32,
     memory_bytes_mark: usize,
     memory_bytes_max: usize,
@@ -41,6 +45,7 @@ impl Pool {
             permits: Arc::new(Semaphore::new(instances)),
             waiting: AtomicUsize::new(0),
             waiting_calls_max: limits.waiting_calls_max,
+            call_us: AtomicU64::new(0),
             calls_max,
             memory_bytes_mark: mark,
             memory_bytes_max: limits.memory_bytes_max,
@@ -65,8 +70,10 @@ impl Pool {
             return Ok(permit);
         }
         let waiting = Waiting::new(&self.waiting);
-        if waiting.others >= self.waiting_calls_max {
-            return Err(CallError::Overloaded(waiting.others));
+        let expected = self.expected_wait(waiting.others);
+        // The estimate is rough: only what is clearly in vain is not waited for.
+        if waiting.others >= self.waiting_calls_max || expected > deadline.saturating_mul(3) / 2 {
+            return Err(CallError::Overloaded(waiting.others, expected));
         }
         let begin = Instant::now();
         let permit = timeout(deadline, Arc::clone(&self.permits).acquire_owned()).await;
@@ -75,6 +82,21 @@ impl Pool {
             Ok(permit) => permit.map_err(|closed| CallError::Engine(closed.to_string())),
             Err(_) => Err(CallError::NoInstance(deadline)),
         }
+    }
+
+    /// How long a call waits behind `others`.
+    fn expected_wait(&self, others: usize) -> Duration {
+        let rounds = others.div_ceil(self.instances_max.max(1));
+        let rounds = u64::try_from(rounds).unwrap_or(u64::MAX);
+        Duration::from_micros(self.call_us.load(Ordering::Relaxed).saturating_mul(rounds))
+    }
+
+    /// Notes what a call took, its waiting aside.
+    pub(crate) fn took(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX) / AVERAGED;
+        let before = self.call_us.load(Ordering::Relaxed);
+        // Two at a time may lose one of their times, which the average does not notice.
+        self.call_us.store(before - before / AVERAGED + us, Ordering::Relaxed);
     }
 
     /// A place if there is one at once.
@@ -146,6 +168,26 @@ mod tests {
         assert_eq!(mark(12, 12, 16), 15);
         assert_eq!(mark(1, 4, 16), 13);
         assert_eq!(mark(usize::MAX, 4, 16), usize::MAX);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_would_wait_far_beyond_its_deadline_does_not_wait() {
+        let limits = Limits { concurrent_calls_max: 1, ..Limits::default() };
+        let pool = Pool::new(InstancePolicy::Fresh, &limits);
+        let statistics = Statistics::default();
+        let deadline = Duration::from_millis(100);
+        let _held = pool.acquire(deadline, &statistics).await;
+        for _ in 0..50 {
+            pool.took(Duration::from_millis(60));
+        }
+        let ask = || pool.acquire(deadline, &statistics);
+        let (one, two, three, four) = tokio::join!(ask(), ask(), ask(), ask());
+        // Nobody is in front of the first; two are in front of the third.
+        for waited in [one, two, three] {
+            assert!(matches!(waited, Err(CallError::NoInstance(_))), "{waited:?}");
+        }
+        let Err(CallError::Overloaded(3, wait)) = four else { panic!("{four:?}") };
+        assert!(wait > Duration::from_millis(150) && wait < Duration::from_millis(200), "{wait:?}");
     }
 
     #[tokio::test]

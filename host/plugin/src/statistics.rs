@@ -292,7 +292,7 @@ mod tests {
         let statistics = Statistics::default();
         statistics.note(Duration::ZERO, Ok(AnswerKind::Refuse));
         statistics.note(Duration::ZERO, Ok(AnswerKind::Admit));
-        statistics.note(Duration::ZERO, Err(&CallError::Overloaded(3)));
+        statistics.note(Duration::ZERO, Err(&CallError::Overloaded(3, Duration::ZERO)));
         statistics.note(Duration::ZERO, Err(&CallError::Reported(String::new())));
         let trap = CallError::Guest(crate::call::GuestFault::Trapped(String::new()));
         statistics.note(Duration::ZERO, Err(&trap));

@@ -260,6 +260,12 @@ impl Version {
         self.start_up.get().copied().unwrap_or_default()
     }
 
+    /// Whether its calls may wait for somebody else: it is granted HTTP.
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        self.shared.http.is_some()
+    }
+
     /// Its bounds.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -339,17 +345,21 @@ impl Version {
     ) -> Result<A::Answer, CallError> {
         let deadline = self.shared.limits.deadline;
         let version = Arc::clone(self);
+        let timed = Arc::clone(self);
         let asked = self.engine.background.call(&self.are_long, async move {
             let _permit = permit;
+            let begin = Instant::now();
             let busy = Arc::clone(&version.shared);
             let mut asked = pin!(version.ask(ask, capture));
-            poll_fn(|cx| {
+            let answer = poll_fn(|cx| {
                 let stopwatch = Stopwatch::start();
                 let poll = asked.as_mut().poll(cx);
                 busy.statistics.note_busy(stopwatch.elapsed());
                 poll
             })
-            .await
+            .await;
+            timed.pool(A::ROLE).took(begin.elapsed());
+            answer
         });
         let result = match timeout(deadline.saturating_sub(begin.elapsed()), asked).await {
             Ok(Ok(result)) => result,

@@ -1,11 +1,11 @@
 //! What can be asked about plugins and done with them.
+#![expect(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use portreeve_mqtt::TopicFilter;
@@ -16,8 +16,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Admin, Peer, Problem, tls};
+use super::problem::{Json, Path, Problem, ProblemBody, Query};
+use super::{Admin, Caller};
 use crate::plugin_json;
 use crate::plugins::short;
 use crate::reload::Command;
@@ -29,22 +31,42 @@ const TRACED_MAX: usize = 256;
 
 type Answer = Result<Json<Value>, Problem>;
 
+/// List plugins
+#[utoipa::path(get, path = "/v1/plugins", tag = "plugins", responses(
+    (status = 200, body = serde_json::Value),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn list(State(admin): State<Admin>) -> Json<Value> {
     let entries = admin.view.entries();
     let plugins = entries.iter().map(|(name, entry)| describe(&admin, name, entry));
     Json(json!({ "plugins": plugins.collect::<Vec<_>>() }))
 }
 
+/// Show a plugin: versions, counts, times
+#[utoipa::path(get, path = "/v1/plugins/{name}", tag = "plugins", params(("name" = String, Path)), responses(
+    (status = 200, body = serde_json::Value),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
     let entries = admin.view.entries();
     let entry = entries.get(&name).ok_or_else(|| not_found(&name))?;
     Ok(Json(describe(&admin, &name, entry)))
 }
 
+/// List what happened to plugins
+#[utoipa::path(get, path = "/v1/history", tag = "plugins", responses(
+    (status = 200, body = serde_json::Value),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn history_of_all(State(admin): State<Admin>) -> Json<Value> {
     Json(json!({ "events": admin.view.events(None) }))
 }
 
+/// List what happened to a plugin
+#[utoipa::path(get, path = "/v1/plugins/{name}/history", tag = "plugins", params(("name" = String, Path)), responses(
+    (status = 200, body = serde_json::Value),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn history(State(admin): State<Admin>, Path(name): Path<String>) -> Answer {
     let events = admin.view.events(Some(&name));
     if events.is_empty() && admin.view.plugin(&name).is_none() {
@@ -53,25 +75,34 @@ pub(super) async fn history(State(admin): State<Admin>, Path(name): Path<String>
     Ok(Json(json!({ "events": events })))
 }
 
-pub(super) async fn reload(
-    State(admin): State<Admin>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-) -> Answer {
-    done(admin.reloader.order(Command::Reload, peer.name()).await)
+/// Look at configuration and plugins again
+#[utoipa::path(post, path = "/v1/reload", tag = "plugins", responses(
+    (status = 200, body = serde_json::Value),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn reload(State(admin): State<Admin>, caller: Caller) -> Answer {
+    let done = done(admin.reloader.order(Command::Reload, caller.name()).await)?;
+    caller.did("reload", "configuration and plugins", "");
+    Ok(done)
 }
 
 /// Where to go back to.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Target {
+pub(super) struct Target {
     /// The first digits of a version; the one before the live one where it is left out.
     #[serde(default)]
     to: Option<String>,
 }
 
+/// Go back to an earlier version, or stop the one on its way
+#[utoipa::path(post, path = "/v1/plugins/{name}/rollback", tag = "plugins", params(("name" = String, Path)), request_body = Target, responses(
+    (status = 200, body = serde_json::Value),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn roll_back(
     State(admin): State<Admin>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    caller: Caller,
     Path(plugin): Path<String>,
     body: Bytes,
 ) -> Answer {
@@ -82,17 +113,29 @@ pub(super) async fn roll_back(
         })?,
     };
     let saw = on_its_way(&admin, &plugin);
+    let what = format!("plugin {plugin}");
     let command = Command::RollBack { plugin, to: target.to, saw };
-    done(admin.reloader.order(command, peer.name()).await)
+    let done = done(admin.reloader.order(command, caller.name()).await)?;
+    caller.did("roll back", &what, "");
+    Ok(done)
 }
 
+/// Let the version on its way take its next step
+#[utoipa::path(post, path = "/v1/plugins/{name}/promote", tag = "plugins", params(("name" = String, Path)), responses(
+    (status = 200, body = serde_json::Value),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn promote(
     State(admin): State<Admin>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    caller: Caller,
     Path(plugin): Path<String>,
 ) -> Answer {
     let saw = on_its_way(&admin, &plugin);
-    done(admin.reloader.order(Command::Promote { plugin, saw }, peer.name()).await)
+    let what = format!("plugin {plugin}");
+    let order = Command::Promote { plugin, saw };
+    let done = done(admin.reloader.order(order, caller.name()).await)?;
+    caller.did("promote", &what, "");
+    Ok(done)
 }
 
 /// The version on its way, so that a command is about no other one that comes meanwhile.
@@ -112,7 +155,11 @@ fn not_found(name: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("there is no plugin {name:?}"))
 }
 
-/// One JSON object a line for each call, until the asker goes away or the gateway stops.
+/// Watch the calls of a plugin: a JSON object a line for each, until the asker goes away
+#[utoipa::path(get, path = "/v1/plugins/{name}/trace", tag = "plugins", params(("name" = String, Path)), responses(
+    (status = 200, body = String, content_type = "application/x-ndjson"),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn trace(
     State(admin): State<Admin>,
     Path(name): Path<String>,
@@ -127,14 +174,20 @@ pub(super) async fn trace(
     Ok((kind, Body::from_stream(lines)).into_response())
 }
 
-/// The filter of topics that are recorded.
-#[derive(Debug, Deserialize)]
+/// What is recorded.
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Recording {
+    /// A topic filter.
     topic: String,
 }
 
-/// One JSON object a line for each message that is published to a topic of the filter.
+/// Watch messages: a JSON object a line for each, until the asker goes away
+#[utoipa::path(get, path = "/v1/record", tag = "plugins", params(Recording), responses(
+    (status = 200, body = String, content_type = "application/x-ndjson"),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn record(
     State(admin): State<Admin>,
     Query(recording): Query<Recording>,
@@ -274,8 +327,8 @@ fn times(times: &Times) -> Value {
     })
 }
 
-/// Prometheus' text format.
-pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
+/// What is counted of plugins.
+pub(super) fn exposition(admin: &Admin) -> String {
     let mut versions = Vec::new();
     for (name, entry) in admin.view.entries() {
         let Some(plugin) = entry.plugin else { continue };
@@ -289,10 +342,7 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
             add(&status.candidate, status.stage.name());
         }
     }
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    let mut text = as_text(&versions);
-    text.push_str(&tls::metrics(&admin.gateways));
-    (kind, text).into_response()
+    as_text(&versions)
 }
 
 fn open(plugin: &Plugin) -> bool {

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Json;
 use axum::extract::State;
 use portreeve_tls::Certificate;
 use portreeve_tls::crl::Crl;
@@ -14,10 +13,15 @@ use portreeve_tls::revocation::metrics::LATENCY_BUCKETS_MS;
 use serde_json::{Value, json};
 
 use super::Admin;
+use super::problem::{Json, ProblemBody};
 use crate::gateway::Gateway;
 use crate::tls::{Current, Tls};
 
-/// Certificates of every gateway: those that it shows, those that it trusts, its CRLs.
+/// List certificates of every gateway: those that it shows, those that it trusts, its CRLs
+#[utoipa::path(get, path = "/v1/certificates", tag = "certificates", responses(
+    (status = 200, body = serde_json::Value),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn list(State(admin): State<Admin>) -> Json<Value> {
     let gateways = with_tls(&admin.gateways).map(|(gateway, tls)| {
         let current = tls.current();

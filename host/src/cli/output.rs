@@ -37,3 +37,22 @@ pub(crate) fn fail_all(lines: &[String]) -> ExitCode {
 pub(crate) fn json(value: &serde_json::Value) {
     print(format_args!("{value:#}"));
 }
+
+/// A warning on standard error.
+pub(crate) fn warn(line: &str) {
+    eprintln!("{line}");
+}
+
+pub(crate) fn table<const N: usize>(rows: Vec<[String; N]>) {
+    let mut widths = [0_usize; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        say(cells.join("  ").trim_end());
+    }
+}

@@ -13,7 +13,7 @@ use super::tls::TlsConfig;
 use super::{
     BindingConfig, DirectionConfig, GatewayConfig, ListenerConfig, ListenerKind, VerificationConfig,
 };
-use crate::devices::{CertificateMatch, Device, DeviceName, ImportedDevice, Origin};
+use crate::devices::{CertificateMatch, ConfiguredDevice, Device, DeviceName, Origin};
 use crate::gateway::{GatewayLimits, OnError, TopicRule, TopicRules};
 use crate::permissions::Action;
 use crate::session::{QueuePolicy, SessionLimits};
@@ -30,6 +30,8 @@ impl GatewayConfig {
             product: "default".to_owned(),
             listeners: vec![ListenerConfig::tcp(SocketAddr::from(([127, 0, 0, 1], 1883)))],
             verification: None,
+            admits_taken_names: false,
+            enables_disabled: false,
             bindings: Vec::new(),
             sys_readers: vec!["application".to_owned()],
             topic_rules: TopicRules { rules: Vec::new(), otherwise: true },
@@ -50,6 +52,10 @@ impl GatewayConfig {
             gateway.product = product;
         }
         gateway.verification = verification(&section);
+        let names = section.choice("taken_names", &[("refuse", false), ("admit", true)]);
+        gateway.admits_taken_names = names.unwrap_or(false);
+        let disabled = section.choice("disabled_devices", &[("refuse", false), ("enable", true)]);
+        gateway.enables_disabled = disabled.unwrap_or(false);
         for listener in section.tables("listener") {
             gateway.listeners.extend(listener_from_section(&listener));
         }
@@ -238,6 +244,8 @@ impl Default for GatewayLimits {
             connections_max: 100_000,
             connections_per_address_max: 0,
             connection_rate_max: 0,
+            verification_rate_max: 0,
+            verdicts_max: 100_000,
             publish_rate_max: 0,
             handshakes_max: 1_000,
             connect_timeout: Duration::from_secs(10),
@@ -284,6 +292,12 @@ impl GatewayLimits {
             0..=10_000_000,
         );
         section.integer_into("connection_rate_max", &mut self.connection_rate_max, 0..=RATE_MAX);
+        section.integer_into(
+            "verification_rate_max",
+            &mut self.verification_rate_max,
+            0..=RATE_MAX,
+        );
+        section.integer_into("verdicts_max", &mut self.verdicts_max, 0..=10_000_000);
         section.integer_into("publish_rate_max", &mut self.publish_rate_max, 0..=RATE_MAX);
         section.integer_into("topic_bytes_max", &mut self.topic_bytes_max, 1..=65_535);
         section.integer_into("handshakes_max", &mut self.handshakes_max, 1..=1_000_000);
@@ -335,7 +349,7 @@ impl GatewayLimits {
 }
 
 /// Reads a device with the credentials of one-party verification.
-pub(super) fn device_from_section(section: Section<'_>) -> Option<ImportedDevice> {
+pub(super) fn device_from_section(section: Section<'_>) -> Option<ConfiguredDevice> {
     let name = section.required_string("name", "device-1").and_then(|name| {
         let parsed = DeviceName::parse(&name);
         if let Err(error) = &parsed {
@@ -363,10 +377,11 @@ pub(super) fn device_from_section(section: Section<'_>) -> Option<ImportedDevice
         name: name?,
         product: product.into(),
         attributes: Vec::new(),
+        permissions: None,
         enabled: true,
-        origin: Origin::Imported,
+        origin: Origin::Configured,
     };
-    Some(ImportedDevice {
+    Some(ConfiguredDevice {
         device,
         serial_number,
         user_name: user_name?,
@@ -383,19 +398,18 @@ fn device_certificate(section: &Section<'_>) -> Option<CertificateMatch> {
         section.problem("certificate_common_name", "goes without certificate_fingerprint", "");
     }
     let Some(text) = fingerprint else { return common_name.map(CertificateMatch::CommonName) };
-    // As openssl prints it, too.
-    let bytes = hex::decode(text.replace(':', "")).ok().and_then(|bytes| bytes.try_into().ok());
-    if bytes.is_none() {
+    let fingerprint = CertificateMatch::fingerprint(&text);
+    if fingerprint.is_none() {
         let hint = "write the 64 hex digits that openssl x509 -fingerprint -sha256 prints";
         section.problem("certificate_fingerprint", "is no SHA-256 fingerprint", hint);
     }
-    bytes.map(CertificateMatch::Fingerprint)
+    fingerprint
 }
 
 /// What tells a device from the others of its product, and stands twice.
-pub(super) fn check_devices(devices: &[ImportedDevice], root: &Section<'_>) {
+pub(super) fn check_devices(devices: &[ConfiguredDevice], root: &Section<'_>) {
     let mut seen = std::collections::BTreeSet::new();
-    for ImportedDevice { device, serial_number, user_name, certificate, .. } in devices {
+    for ConfiguredDevice { device, serial_number, user_name, certificate, .. } in devices {
         let certificate = certificate.as_ref().map(|certificate| match certificate {
             CertificateMatch::Fingerprint(digest) => {
                 ("certificate_fingerprint", hex::encode(digest))

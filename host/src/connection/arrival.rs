@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::transport::{self, Socket, Transport};
 use super::{Connection, Deadlines, Handshakes, farewell, handshake, proxy};
+use crate::attempts::{Trail, Who};
 use crate::config::ListenerKind;
 use crate::connect::Accepted;
 use crate::gateway::Gateway;
@@ -202,6 +203,14 @@ async fn not_opened(why: NotOpened, peer: SocketAddr, gateway: &Gateway) {
             let (error, socket) = *failed;
             let subject = error.subject.as_deref().unwrap_or_default();
             let (kind, reason) = (error.fault.name(), &error.why);
+            if error.fault != HandshakeFault::Closed {
+                let mut trail = Trail::begin();
+                trail.refused("tls", format!("{kind}: {reason}"));
+                let certificate = error.subject.as_deref();
+                let (gateway_name, client_id, user_name) = (&gateway.name, "", None);
+                let who = Who { gateway: gateway_name, peer, client_id, user_name, certificate };
+                gateway.broker.attempts.keep(who, trail, false);
+            }
             // Health checks connect and go away.
             if error.fault == HandshakeFault::Closed {
                 tracing::debug!(%peer, gateway = %gateway.name, reason, "no TLS handshake");

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Transport, farewell};
+use crate::attempts::{Trail, Who};
 use crate::client::Authentication;
 use crate::connect::{self, Accepted, Exchange};
 use crate::gateway::Gateway;
@@ -73,7 +74,10 @@ pub(super) async fn accept(
     };
     // It was decoded once already, so both are there.
     let (connect, _) = decode_first(&bytes, &gateway.limits.connect_packet).ok()??;
-    match connect::handle(gateway, &connect, peer, &mut unverified).await {
+    let mut trail = Trail::begin();
+    let handled = connect::handle(gateway, &connect, peer, &mut unverified, &mut trail).await;
+    gateway.broker.attempts.keep(who(&connect, peer, gateway), trail, handled.is_ok());
+    match handled {
         Ok(mut accepted) => {
             if connect.authentication_method().is_some() {
                 let (connect, connection_id) = (bytes.clone(), accepted.connection_id);
@@ -99,6 +103,16 @@ pub(super) async fn accept(
             farewell::say(unverified.stream, &answer).await;
             None
         }
+    }
+}
+
+fn who<'a>(connect: &Connect<'a>, peer: &'a Peer, gateway: &'a Gateway) -> Who<'a> {
+    Who {
+        gateway: &gateway.name,
+        peer: peer.address,
+        client_id: connect.client_id,
+        user_name: connect.user_name,
+        certificate: peer.certificate().map(|certificate| certificate.subject.as_str()),
     }
 }
 

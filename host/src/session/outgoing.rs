@@ -242,6 +242,11 @@ impl Outgoing {
         delivered
     }
 
+    /// Messages that wait for room or for a connection.
+    pub(super) fn queued_count(&self) -> usize {
+        self.queue.len()
+    }
+
     fn take_queued(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
         self.queued_bytes -= queued.message.cost_bytes();

@@ -1,7 +1,7 @@
 //! All sessions of this process, by product and client identifier, and when those without a
 //! connection end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -217,6 +217,21 @@ impl Sessions {
             }
         }
         due
+    }
+
+    /// Sessions of these devices, given as product and name.
+    pub(crate) fn of_devices(&self, devices: &HashSet<(&str, &str)>) -> Vec<Arc<Session>> {
+        let is_its = |session: &&Arc<Session>| {
+            let device = session.device();
+            devices.contains(&(&*device.product, device.name.as_str()))
+        };
+        self.by_key.lock().values().filter(is_its).map(Arc::clone).collect()
+    }
+
+    /// The session of a client identifier.
+    pub(crate) fn find(&self, product: &str, client_id: &str) -> Option<Arc<Session>> {
+        let key = SessionKey { product: product.into(), client_id: client_id.into() };
+        self.by_key.lock().get(&key).map(Arc::clone)
     }
 
     /// A snapshot of all sessions.

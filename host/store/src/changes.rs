@@ -8,7 +8,8 @@ use fjall::Slice;
 
 use crate::key::{self, Space};
 use crate::record::{
-    Body, DeviceRecord, EntryRecord, RetainedRecord, SessionRecord, SubscriptionRecord, encode,
+    Body, DeviceRecord, EntryRecord, RetainedRecord, SessionRecord, StoredDevice,
+    SubscriptionRecord, encode,
 };
 
 /// The number of a session, given once.
@@ -157,9 +158,26 @@ impl Changes {
 
     /// A device, new or changed.
     pub fn put_device(&mut self, record: &DeviceRecord) {
-        let product = [record.product.as_bytes(), &[0]].concat();
-        self.put(Space::Devices, key::with_text(&product, &record.name), encode(record));
+        let key = device_key(&record.product, &record.name);
+        self.put(Space::Devices, key, encode(&StoredDevice::V1(record)));
     }
+
+    /// A device is no more.
+    pub fn remove_device(&mut self, product: &str, name: &str) {
+        for space in [Space::Devices, Space::Seen] {
+            self.new.push(Item { space, key: device_key(product, name), value: None });
+        }
+    }
+
+    /// When a device connected last, in seconds since 1970.
+    pub fn device_seen(&mut self, product: &str, name: &str, at: u64) {
+        let value = Some(at.to_be_bytes().as_slice().into());
+        self.over.push(Item { space: Space::Seen, key: device_key(product, name), value });
+    }
+}
+
+fn device_key(product: &str, name: &str) -> Slice {
+    key::with_text(&[product.as_bytes(), &[0]].concat(), name)
 }
 
 fn subscription_key(id: SessionId, filter: &str) -> Slice {
@@ -194,7 +212,9 @@ impl LastNumbers {
                 number <= self.session
             }
             Space::Bodies => number <= self.body,
-            Space::Meta | Space::Retained | Space::Devices => true,
+            Space::Meta | Space::Retained | Space::OldDevices | Space::Devices | Space::Seen => {
+                true
+            }
         }
     }
 }

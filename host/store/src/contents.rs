@@ -15,7 +15,8 @@ use crate::durability::Progress;
 use crate::error::OpenError;
 use crate::key::{Space, first_number, second_number};
 use crate::record::{
-    Body, DeviceRecord, EntryRecord, RetainedRecord, SessionRecord, SubscriptionRecord,
+    Body, DeviceRecord, EntryRecord, RetainedRecord, SessionRecord, StoredDevice,
+    SubscriptionRecord,
 };
 
 /// Records between two reports of progress.
@@ -36,8 +37,8 @@ impl std::fmt::Debug for Contents {
 /// One thing that was stored.
 #[derive(Debug)]
 pub enum Stored<'a> {
-    /// A device.
-    Device(DeviceRecord),
+    /// A device, and when it connected last in seconds since 1970.
+    Device(DeviceRecord, Option<u64>),
     /// A session with what belongs to it.
     Session(StoredSession),
     /// A retained message.
@@ -179,11 +180,7 @@ impl Contents {
             bodies: BTreeSet::new(),
             reported: 0,
         };
-        for pair in self.pairs(Space::Devices) {
-            visit(Stored::Device(self.record(Space::Devices, &pair?.1)?))?;
-            walk.tally.devices += 1;
-            walk.report(&mut progress);
-        }
+        self.visit_devices(&mut walk, &mut visit, &mut progress)?;
         self.visit_sessions(&mut walk, &mut visit, &mut progress)?;
         for pair in self.pairs(Space::Retained) {
             let (key, value) = pair?;
@@ -205,6 +202,35 @@ impl Contents {
             }
         }
         Ok((walk.tally, walk.orphans))
+    }
+
+    fn visit_devices(
+        &self,
+        walk: &mut Walk,
+        visit: &mut impl FnMut(Stored<'_>) -> Result<(), OpenError>,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), OpenError> {
+        // Both are in the order of their keys, which are the same.
+        let mut seen = self.pairs(Space::Seen).peekable();
+        for pair in self.pairs(Space::Devices) {
+            let (key, value) = pair?;
+            let StoredDevice::V1(device) = self.record(Space::Devices, &value)?;
+            let is_before =
+                |pair: &Pair| pair.as_ref().is_ok_and(|(of, _)| of.as_ref() < key.as_ref());
+            while let Some(pair) = seen.next_if(is_before) {
+                walk.orphan(Space::Seen, pair?.0);
+            }
+            let is_its = |pair: &Pair| pair.as_ref().map_or(true, |(of, _)| *of == key);
+            let seen_at = seen.next_if(is_its).transpose()?;
+            let seen_at = seen_at.and_then(|(_, value)| first_number(&value));
+            visit(Stored::Device(device, seen_at))?;
+            walk.tally.devices += 1;
+            walk.report(progress);
+        }
+        for pair in seen {
+            walk.orphan(Space::Seen, pair?.0);
+        }
+        Ok(())
     }
 
     fn visit_sessions(

@@ -12,9 +12,11 @@ use crate::durability::Durability;
 use crate::error::OpenError;
 use crate::journal;
 use crate::key::Space;
+use crate::record::{DeviceRecord, OldDeviceRecord, StoredDevice, encode};
 
-/// What this version writes.
-const FORMAT: u32 = 1;
+/// What this version writes. Format 2 keeps devices in a part of their own, with credentials; stores
+/// of format 1 are brought to it when they are opened.
+const FORMAT: u32 = 2;
 const FORMAT_KEY: &[u8] = b"format";
 /// The number of the last commit.
 const COMMIT_KEY: &[u8] = b"commit";
@@ -59,30 +61,60 @@ impl Database {
 
     fn with_spaces(path: &Path, database: fjall::Database) -> Result<Self, OpenError> {
         let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
-        let mut spaces = Vec::new();
-        for space in Space::ALL {
-            if !database.keyspace_exists(space.name()) {
-                return Err(damaged(format!("its part {:?} is missing", space.name())));
-            }
-            let keyspace = database.keyspace(space.name(), KeyspaceCreateOptions::default);
-            spaces.push(keyspace.map_err(|error| OpenError::of_database(path, error))?);
-        }
-        let mut opened = Self { database, spaces, commit_number: 0 };
-        let number = |key| -> Result<Option<Vec<u8>>, OpenError> {
-            let value = opened.space(Space::Meta).map(|meta| meta.get(key)).transpose();
-            let value = value.map_err(|error| OpenError::of_database(path, error))?;
-            Ok(value.flatten().map(|value| value.to_vec()))
+        let of_database = |error| OpenError::of_database(path, error);
+        let keyspace = |space: Space| {
+            database.keyspace(space.name(), KeyspaceCreateOptions::default).map_err(of_database)
         };
-        let format = number(FORMAT_KEY)?.and_then(|bytes| bytes.try_into().ok());
+        if !database.keyspace_exists(Space::Meta.name()) {
+            return Err(damaged(format!("its part {:?} is missing", Space::Meta.name())));
+        }
+        let format = keyspace(Space::Meta)?.get(FORMAT_KEY).map_err(of_database)?;
+        let format = format.and_then(|bytes| bytes.as_ref().try_into().ok());
         let Some(format) = format.map(u32::from_be_bytes) else {
             return Err(damaged("its format number is missing".to_owned()));
         };
-        if format != FORMAT {
+        if format > FORMAT {
             return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FORMAT });
         }
-        let commit = number(COMMIT_KEY)?.and_then(|bytes| bytes.try_into().ok());
+        let mut spaces = Vec::new();
+        for space in Space::ALL {
+            let is_added = format < FORMAT && Space::SINCE_FORMAT_2.contains(&space);
+            if !is_added && !database.keyspace_exists(space.name()) {
+                return Err(damaged(format!("its part {:?} is missing", space.name())));
+            }
+            spaces.push(keyspace(space)?);
+        }
+        let mut opened = Self { database, spaces, commit_number: 0 };
+        let commit = opened.space(Space::Meta).map(|meta| meta.get(COMMIT_KEY)).transpose();
+        let commit = commit.map_err(of_database)?.flatten();
+        let commit = commit.and_then(|bytes| bytes.as_ref().try_into().ok());
         opened.commit_number = commit.map_or(0, u64::from_be_bytes);
+        if format < FORMAT {
+            opened.upgrade(path)?;
+        }
         Ok(opened)
+    }
+
+    /// Writes what format 1 has as format 2 has it: all of it or nothing.
+    fn upgrade(&self, path: &Path) -> Result<(), OpenError> {
+        let of_database = |error| OpenError::of_database(path, error);
+        let (Some(old), Some(new), Some(meta)) =
+            (self.space(Space::OldDevices), self.space(Space::Devices), self.space(Space::Meta))
+        else {
+            return Ok(());
+        };
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        for guard in old.iter() {
+            let (key, value) = guard.into_inner().map_err(of_database)?;
+            let record: OldDeviceRecord = postcard::from_bytes(&value).map_err(|error| {
+                let what = format!("a device of format 1 cannot be read: {error}");
+                OpenError::Damaged { path: path.to_owned(), what }
+            })?;
+            batch.insert(new, key.clone(), encode(&StoredDevice::V1(DeviceRecord::from(record))));
+            batch.remove(old, key);
+        }
+        batch.insert(meta, FORMAT_KEY, FORMAT.to_be_bytes().as_slice());
+        batch.commit().map_err(of_database)
     }
 
     pub(crate) fn space(&self, space: Space) -> Option<&Keyspace> {

@@ -15,12 +15,15 @@ pub(crate) enum Space {
     Received,
     Bodies,
     Retained,
+    /// Devices as format 1 had them; empty since.
+    OldDevices,
     Devices,
+    Seen,
 }
 
 impl Space {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Meta,
         Self::Sessions,
         Self::Subscriptions,
@@ -28,8 +31,13 @@ impl Space {
         Self::Received,
         Self::Bodies,
         Self::Retained,
+        Self::OldDevices,
         Self::Devices,
+        Self::Seen,
     ];
+
+    /// Parts that stores of format 1 do not have.
+    pub(crate) const SINCE_FORMAT_2: [Self; 2] = [Self::Devices, Self::Seen];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -40,7 +48,9 @@ impl Space {
             Self::Received => "received",
             Self::Bodies => "bodies",
             Self::Retained => "retained",
-            Self::Devices => "devices",
+            Self::OldDevices => "devices",
+            Self::Devices => "registry",
+            Self::Seen => "seen",
         }
     }
 }

@@ -23,7 +23,8 @@ pub use contents::{Contents, Stored, StoredSession, Tally};
 pub use durability::{Durability, Progress, StoreCounts};
 pub use error::{NotStored, OpenError};
 pub use record::{
-    Body, DeviceRecord, EntryRecord, MessageRecord, SessionRecord, SubscriptionRecord, WillRecord,
+    Body, CertificateRecord, DeviceRecord, EntryRecord, MessageRecord, SessionRecord,
+    SubscriptionRecord, WillRecord,
 };
 pub use salvage::{Salvaged, salvage};
 pub use store::{Store, Submission};

@@ -121,8 +121,8 @@ pub struct SubscriptionRecord {
     pub identifier: Option<u32>,
 }
 
-/// A device that a verifier admitted, by product and name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A device, by product and name.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRecord {
     /// Its product.
     pub product: String,
@@ -132,6 +132,74 @@ pub struct DeviceRecord {
     pub attributes: Vec<(String, String)>,
     /// Whether it may connect.
     pub enabled: bool,
+    /// Whether it was imported; otherwise a verifier admitted it.
+    pub is_imported: bool,
+    /// Its serial number.
+    pub serial_number: Option<String>,
+    /// Its MQTT user name.
+    pub user_name: Option<String>,
+    /// The hash of its password, as text that begins with `$`.
+    pub password_hash: Option<String>,
+    /// The certificate that it has to have.
+    pub certificate: Option<CertificateRecord>,
+    /// Topic filters that it may use and what for: 1 publish, 2 subscribe, 3 both; `None` where the
+    /// gateway's rules hold.
+    pub permissions: Option<Vec<(u8, String)>>,
+    /// Seconds since 1970.
+    pub created_at: u64,
+}
+
+// A hash is no secret of the same rank as the password; in a log it is one too many.
+impl std::fmt::Debug for DeviceRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceRecord")
+            .field("product", &self.product)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a device's certificate has to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CertificateRecord {
+    /// SHA-256 of its DER.
+    Fingerprint([u8; 32]),
+    /// The common name of its subject.
+    CommonName(String),
+}
+
+/// A device as it is written. A later shape is another variant behind these.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum StoredDevice<T> {
+    V1(T),
+}
+
+/// A device of format 1.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OldDeviceRecord {
+    product: String,
+    name: String,
+    attributes: Vec<(String, String)>,
+    enabled: bool,
+}
+
+impl From<OldDeviceRecord> for DeviceRecord {
+    fn from(old: OldDeviceRecord) -> Self {
+        let OldDeviceRecord { product, name, attributes, enabled } = old;
+        Self {
+            product,
+            name,
+            attributes,
+            enabled,
+            is_imported: false,
+            serial_number: None,
+            user_name: None,
+            password_hash: None,
+            certificate: None,
+            permissions: None,
+            created_at: 0,
+        }
+    }
 }
 
 /// A retained message, by its topic.

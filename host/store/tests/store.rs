@@ -15,9 +15,9 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use portreeve_store::{
-    Body, BodyId, Changes, Contents, DeviceRecord, Durability, EntryRecord, MessageRecord,
-    OpenError, SessionId, SessionRecord, Store, Stored, StoredSession, SubscriptionRecord, Tally,
-    salvage,
+    Body, BodyId, CertificateRecord, Changes, Contents, DeviceRecord, Durability, EntryRecord,
+    MessageRecord, OpenError, SessionId, SessionRecord, Store, Stored, StoredSession,
+    SubscriptionRecord, Tally, salvage,
 };
 
 fn id(number: u64) -> SessionId {
@@ -59,7 +59,7 @@ fn store_and_wait(store: &Store, changes: Changes) {
 
 #[derive(Default, Debug)]
 struct Seen {
-    devices: Vec<DeviceRecord>,
+    devices: Vec<(DeviceRecord, Option<u64>)>,
     sessions: Vec<StoredSession>,
     retained: Vec<Vec<u8>>,
 }
@@ -69,7 +69,7 @@ fn seen(contents: &Contents) -> (Seen, Tally, Changes) {
     let visited = contents.visit(
         |stored| {
             match stored {
-                Stored::Device(device) => seen.devices.push(device),
+                Stored::Device(device, at) => seen.devices.push((device, at)),
                 Stored::Session(session) => seen.sessions.push(session),
                 Stored::Retained(Body::Inline(bytes)) => seen.retained.push(bytes.to_vec()),
                 Stored::Retained(Body::Shared(id)) => {
@@ -82,6 +82,22 @@ fn seen(contents: &Contents) -> (Seen, Tally, Changes) {
     );
     let (tally, orphans) = visited.unwrap();
     (seen, tally, orphans)
+}
+
+fn device(name: &str) -> DeviceRecord {
+    DeviceRecord {
+        product: "default".to_owned(),
+        name: name.to_owned(),
+        attributes: vec![("site".to_owned(), "7".to_owned())],
+        enabled: true,
+        is_imported: true,
+        serial_number: Some(format!("SN_{name}")),
+        user_name: Some(name.to_owned()),
+        password_hash: Some("$argon2id$".to_owned()),
+        certificate: Some(CertificateRecord::Fingerprint([7; 32])),
+        permissions: Some(vec![(3, "a/#".to_owned())]),
+        created_at: 1_600_000_000,
+    }
 }
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -106,22 +122,25 @@ fn everything_that_was_stored_is_there_after_opening_again() {
     changes.received(id(1), 77);
     changes.retain("a/b", Body::Shared(body.0));
     changes.retain("a/gone", Body::Inline(&message(b"gone")));
-    changes.put_device(&DeviceRecord {
-        product: "default".to_owned(),
-        name: "device-1".to_owned(),
-        attributes: vec![("site".to_owned(), "7".to_owned())],
-        enabled: true,
-    });
+    for name in ["device-1", "device-2", "device-3"] {
+        changes.put_device(&device(name));
+    }
     store_and_wait(&store, changes);
     let mut changes = Changes::default();
+    changes.device_seen("default", "device-0", 1);
+    changes.device_seen("default", "device-2", 1_700_000_000);
+    changes.device_seen("default", "device-3", 2);
     changes.unretain("a/gone");
+    changes.remove_device("default", "device-3");
     changes.entry_released(id(1), 1);
     store_and_wait(&store, changes);
     store.close();
 
     let (store, contents) = open(&path);
     let (seen, tally, orphans) = seen(&contents);
-    assert!(orphans.is_empty() && tally.records_of_one_session() == (1, 1, 2, 1));
+    // That a device was seen which is none.
+    assert_eq!((tally.orphans, orphans.is_empty()), (1, false));
+    assert_eq!(tally.records_of_one_session(), (1, 1, 2, 1));
     let stored = &seen.sessions[0];
     assert_eq!((stored.id, &stored.session), (id(1), &session("one")));
     assert_eq!(stored.received, [77]);
@@ -129,7 +148,8 @@ fn everything_that_was_stored_is_there_after_opening_again() {
     let numbers: Vec<u64> = stored.entries.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [1, 2]);
     assert_eq!(seen.retained, [message(b"shared")]);
-    assert_eq!(seen.devices[0].attributes[0].1, "7");
+    let devices = vec![(device("device-1"), None), (device("device-2"), Some(1_700_000_000))];
+    assert_eq!(seen.devices, devices);
     assert!(store.next_body().0 > body.0);
 }
 
@@ -182,10 +202,45 @@ fn a_store_that_is_in_use_or_foreign_or_newer_is_refused() {
 
     let database = fjall::Database::builder(&path).open().unwrap();
     let meta = database.keyspace("meta", fjall::KeyspaceCreateOptions::default).unwrap();
-    meta.insert("format", 2_u32.to_be_bytes()).unwrap();
+    meta.insert("format", 3_u32.to_be_bytes()).unwrap();
     drop((meta, database));
     let error = Store::open(&path, Durability::Process).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
+}
+
+#[test]
+fn the_devices_of_a_store_of_format_1_are_there_in_format_2() {
+    #[derive(serde::Serialize)]
+    struct OldDevice {
+        product: &'static str,
+        name: &'static str,
+        attributes: Vec<(&'static str, &'static str)>,
+        enabled: bool,
+    }
+    let (_folder, path) = folder();
+    let (store, contents) = open(&path);
+    drop(contents);
+    store.close();
+    let database = fjall::Database::builder(&path).open().unwrap();
+    let keyspace = |name| database.keyspace(name, fjall::KeyspaceCreateOptions::default).unwrap();
+    for name in ["registry", "seen"] {
+        database.delete_keyspace(keyspace(name)).unwrap();
+    }
+    let attributes = vec![("site", "7")];
+    let old = OldDevice { product: "default", name: "device-1", attributes, enabled: false };
+    keyspace("devices").insert(b"default\0device-1", postcard::to_stdvec(&old).unwrap()).unwrap();
+    keyspace("meta").insert("format", 1_u32.to_be_bytes()).unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let (store, contents) = open(&path);
+        let (seen, tally, _) = seen(&contents);
+        assert_eq!(tally.devices, 1);
+        let (device, at) = &seen.devices[0];
+        assert_eq!((device.name.as_str(), device.enabled, *at), ("device-1", false, None));
+        assert_eq!((device.is_imported, device.attributes[0].1.as_str()), (false, "7"));
+        drop(contents);
+        store.close();
+    }
 }
 
 /// A store with 20 commits, closed.

@@ -37,7 +37,7 @@ impl List {
         let plugins = found.get("plugins").and_then(Value::as_array);
         let rows = plugins.into_iter().flatten().map(row);
         let heading = ["PLUGIN", "ROLES", "VERSION", "CALLS", "FAULTS", "P99 US", "STATE"];
-        table(std::iter::once(heading.map(str::to_owned)).chain(rows).collect());
+        output::table(std::iter::once(heading.map(str::to_owned)).chain(rows).collect());
         ExitCode::SUCCESS
     }
 }
@@ -81,20 +81,6 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
-    }
-}
-
-fn table(rows: Vec<[String; 7]>) {
-    let mut widths = [0_usize; 7];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        output::say(cells.join("  ").trim_end());
     }
 }
 
