@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-EXAMPLES := allow-list hmac-password sensor-frame json-to-fields
+EXAMPLES := allow-list hmac-password https-verifier sensor-frame json-to-fields
 GUEST_BUILD := target/guests/wasm32-wasip2/guest
 PLUGINS := target/plugins
 

@@ -137,16 +137,18 @@ const KNOWN: &str = "SN, MQTT UserName, MQTT Password, name, product, password_h
 /// Devices of a CSV file.
 struct CsvLines<R: Read> {
     records: Records<R>,
+    fields: Fields,
     columns: Vec<Column>,
 }
 
 impl<R: Read> CsvLines<R> {
     fn new(reader: R) -> Result<Self, FileError> {
         let mut records = Records::new(reader);
+        let mut fields = Fields::new();
         let unreadable = |why: String| FileError::Columns(why);
         let names = match records.next_quoted()? {
-            None => csv::StringRecord::new(),
-            Some((_, text)) => text.and_then(|text| parsed(&text)).map_err(unreadable)?,
+            None => Vec::new(),
+            Some((_, text)) => text.and_then(|text| fields.of(&text)).map_err(unreadable)?,
         };
         if names.len() > COLUMNS_MAX {
             return Err(FileError::Columns(format!("there are more than {COLUMNS_MAX} columns")));
@@ -164,7 +166,7 @@ impl<R: Read> CsvLines<R> {
         if columns.is_empty() {
             return Err(FileError::Columns(format!("there are no columns; there are {KNOWN}")));
         }
-        Ok(Self { records, columns })
+        Ok(Self { records, fields, columns })
     }
 
     fn next(&mut self) -> Option<Result<Line, FileError>> {
@@ -173,27 +175,56 @@ impl<R: Read> CsvLines<R> {
             Ok(Some(record)) => record,
             Err(error) => return Some(Err(error)),
         };
-        let record = text.and_then(|text| parsed(&text));
+        let record = text.and_then(|text| self.fields.of(&text));
         let device = record.and_then(|record| device(&self.columns, &record));
         Some(Ok(Line { number, device }))
     }
 }
 
-/// The fields of one record.
-fn parsed(text: &[u8]) -> Result<csv::StringRecord, String> {
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .trim(csv::Trim::All)
-        .buffer_capacity(text.len().clamp(1, LINE_BYTES_MAX))
-        .from_reader(text);
-    let mut record = csv::StringRecord::new();
-    match reader.read_record(&mut record) {
-        Ok(_) => Ok(record),
-        Err(_) => Err("it is not UTF-8".to_owned()),
+/// Takes records apart (RFC 4180). One reader for all: making one builds its table of states.
+struct Fields {
+    reader: csv_core::Reader,
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Fields {
+    fn new() -> Self {
+        Self { reader: csv_core::Reader::new(), text: Vec::new(), ends: vec![0; COLUMNS_MAX + 1] }
+    }
+
+    /// The fields of one record, without the spaces around them.
+    fn of(&mut self, record: &[u8]) -> Result<Vec<String>, String> {
+        self.reader.reset();
+        self.text.resize(record.len() + 1, 0);
+        let (mut read, mut written, mut count) = (0, 0, 0);
+        // Once for the record, and once for its end where no end of a line stands there.
+        for input in [record, b""] {
+            let (Some(text), Some(ends)) = (self.text.get_mut(written..), self.ends.get_mut(count..))
+            else {
+                break;
+            };
+            let (result, taken, bytes, fields) = self.reader.read_record(input, text, ends);
+            (read, written, count) = (read + taken, written + bytes, count + fields);
+            match result {
+                csv_core::ReadRecordResult::Record => break,
+                csv_core::ReadRecordResult::InputEmpty => {}
+                _ => return Err(format!("it has more than {COLUMNS_MAX} fields")),
+            }
+        }
+        let mut fields = Vec::new();
+        let mut begin = 0;
+        for end in self.ends.iter().take(count) {
+            let field = self.text.get(begin..*end).unwrap_or_default();
+            let field = std::str::from_utf8(field).map_err(|_| "it is not UTF-8".to_owned())?;
+            fields.push(field.trim().to_owned());
+            begin = *end;
+        }
+        Ok(fields)
     }
 }
 
-fn device(columns: &[Column], record: &csv::StringRecord) -> Result<DeviceSpec, String> {
+fn device(columns: &[Column], record: &[String]) -> Result<DeviceSpec, String> {
     if record.len() != columns.len() {
         return Err(format!(
             "it has {} fields, the first line has {}",
@@ -205,7 +236,7 @@ fn device(columns: &[Column], record: &csv::StringRecord) -> Result<DeviceSpec, 
     let mut attributes = BTreeMap::new();
     // A field that is empty says nothing: whoever imports does not take away.
     for (column, field) in columns.iter().zip(record).filter(|(_, field)| !field.is_empty()) {
-        let text = Some(field.to_owned());
+        let text = Some(field.clone());
         match column {
             Column::Product => spec.product = text,
             Column::Name => spec.name = text,
@@ -216,7 +247,7 @@ fn device(columns: &[Column], record: &csv::StringRecord) -> Result<DeviceSpec, 
             Column::Fingerprint => spec.certificate_fingerprint = text,
             Column::CommonName => spec.certificate_common_name = text,
             Column::Enabled => spec.enabled = Some(yes_or_no(field)?),
-            Column::Attribute(name) => drop(attributes.insert(name.clone(), field.to_owned())),
+            Column::Attribute(name) => drop(attributes.insert(name.clone(), field.clone())),
         }
     }
     spec.attributes = (!attributes.is_empty()).then_some(attributes);

@@ -292,7 +292,7 @@ impl Export {
             let devices = answer.get("devices").and_then(Value::as_array);
             for device in devices.into_iter().flatten().filter(|device| is_exported(device)) {
                 let line = match format {
-                    Format::Csv => csv_line(device)?,
+                    Format::Csv => csv_line(device),
                     Format::JsonLines => json_line(device),
                 };
                 writeln!(writer, "{line}").map_err(|error| failed(&error))?;
@@ -327,14 +327,14 @@ fn json_line(device: &Value) -> String {
     spec.to_string()
 }
 
-fn csv_line(device: &Value) -> Result<String, String> {
-    let fields = COLUMNS.map(|column| match device.get(column) {
+fn csv_line(device: &Value) -> String {
+    let field = |column: &str| match device.get(column) {
+        Some(Value::String(text)) if text.contains([',', '"', '\r', '\n']) => {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        }
         Some(Value::String(text)) => text.clone(),
         Some(Value::Bool(value)) => value.to_string(),
         _ => String::new(),
-    });
-    let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
-    writer.write_record(&fields).map_err(|error| error.to_string())?;
-    let bytes = writer.into_inner().map_err(|error| error.to_string())?;
-    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    };
+    COLUMNS.map(field).join(",")
 }
