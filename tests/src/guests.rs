@@ -10,7 +10,8 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned()
 }
 
-const EXAMPLES: [&str; 4] = ["allow-list", "hmac-password", "sensor-frame", "json-to-fields"];
+const EXAMPLES: [&str; 5] =
+    ["allow-list", "hmac-password", "https-verifier", "sensor-frame", "json-to-fields"];
 
 fn build() -> PathBuf {
     let mut command = Command::new(env!("CARGO"));

@@ -18,6 +18,8 @@ pub mod der;
 pub mod gateway;
 pub mod guests;
 pub mod hostile;
+pub mod https_gateway;
+pub mod https_service;
 pub mod load;
 pub mod model;
 pub mod openssl;

@@ -25,16 +25,15 @@ pub(crate) fn ask(settings: &Settings, request: &Request) -> Result<Response, St
     let id = new_id()?;
     let mut attempt = 0;
     loop {
-        let left = settings.total_time.saturating_sub(begin.elapsed());
-        // The gateway gives the connection and the first byte this time each.
-        let request = signed(settings, request, &id, unix_seconds())?.timeout(left / 2);
-        let answer = request.send();
+        // Its time is that of the manifest's [http_client], and the deadline of the call is over
+        // all of it.
+        let answer = signed(settings, request, &id, unix_seconds())?.send();
         let is_passing = match &answer {
             Ok(response) => PASSING.contains(&response.status),
             Err(error) => may_pass(error),
         };
         let delay = delay(settings.retry_delay, attempt)?;
-        let has_time = begin.elapsed().saturating_add(delay) < settings.total_time;
+        let has_time = begin.elapsed().saturating_add(delay) < settings.retry_within;
         if !is_passing || attempt == settings.retries || !has_time {
             return answer.map_err(|error| stop(&error, attempt + 1));
         }

@@ -18,7 +18,7 @@ use crate::template::{Names, Template};
 /// Retries of one question: those who wait are many when a service is in trouble.
 const RETRIES_MAX: u32 = 5;
 /// Longer than any device waits for its CONNACK.
-const TOTAL_TIME_MAX: Duration = Duration::from_secs(60);
+const RETRY_WITHIN_MAX: Duration = Duration::from_secs(60);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
 /// A verdict that is older than a day is none.
 const CACHE_FOR_MAX: Duration = Duration::from_secs(86_400);
@@ -56,7 +56,7 @@ const KEYS: [&str; 21] = [
     "sign_secret_previous",
     "status",
     "superusers",
-    "total_time",
+    "retry_within",
     "unsupported_acl",
     "url",
 ];
@@ -103,7 +103,7 @@ pub(crate) struct Settings {
     pub(crate) leaves_out_acl: bool,
     pub(crate) retries: u32,
     pub(crate) retry_delay: Duration,
-    pub(crate) total_time: Duration,
+    pub(crate) retry_within: Duration,
     pub(crate) signer: Option<Signer>,
 }
 
@@ -147,7 +147,7 @@ impl Settings {
                 .choice("unsupported_acl", &[("refuse", false), ("leave-out", true)])?,
             retries: source.number("retries", RETRIES_MAX)?,
             retry_delay: source.duration("retry_delay", RETRY_DELAY_MAX)?,
-            total_time: source.duration("total_time", TOTAL_TIME_MAX)?,
+            retry_within: source.duration("retry_within", RETRY_WITHIN_MAX)?,
             signer: signer(&source, &body)?,
             method,
             body,
@@ -201,7 +201,7 @@ fn unknown_keys(source: &Source) -> Result<(), Error> {
     for key in source.own_keys() {
         if !(KEYS.contains(&key) || source.knows_mode(key) || is_used(key)) {
             let fix = match key {
-                "timeout" => "write timeout into [http_client], and total_time for all attempts",
+                "timeout" => "write timeout into [http_client]",
                 "response_mode" | "params_mode" => "it belongs to preset = \"mosquitto-go-auth\"",
                 _ => "the plugin's README lists the settings; ${setting.NAME} uses one of your own",
             };

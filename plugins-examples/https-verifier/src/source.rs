@@ -187,7 +187,7 @@ mod tests {
         let source = source(&[
             ("retries", "2"),
             ("superusers", "false"),
-            ("total_time", "1500ms"),
+            ("retry_within", "1500ms"),
             ("required", r#"["user_name"]"#),
             ("headers", r#"{"x-a":"1","x-b":2}"#),
             ("body", r#"{"a":"${client_id}"}"#),
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(source.number("retries", 5).unwrap(), 2);
         assert!(!source.boolean("superusers").unwrap());
         let max = Duration::from_secs(2);
-        assert_eq!(source.duration("total_time", max).unwrap(), Duration::from_millis(1500));
+        assert_eq!(source.duration("retry_within", max).unwrap(), Duration::from_millis(1500));
         assert_eq!(source.texts("required").unwrap(), ["user_name"]);
         let headers = source.table("headers").unwrap();
         assert_eq!((headers["x-a"].as_str(), headers["x-b"].as_str()), ("1", "2"));
@@ -209,7 +209,7 @@ mod tests {
         let source = source(&[
             ("retries", "many"),
             ("superusers", "yes"),
-            ("total_time", "5"),
+            ("retry_within", "5"),
             ("absent", "gone"),
             ("required", "[1]"),
         ]);
@@ -217,7 +217,7 @@ mod tests {
         let said = [
             source.number("retries", 5).unwrap_err(),
             source.boolean("superusers").unwrap_err(),
-            source.duration("total_time", max).unwrap_err(),
+            source.duration("retry_within", max).unwrap_err(),
             source.choice("absent", &[("null", 0), ("omit", 1)]).unwrap_err(),
             source.texts("required").unwrap_err(),
         ]
@@ -225,7 +225,7 @@ mod tests {
         for (said, (key, fix)) in said.iter().zip([
             ("retries", "0 to 5"),
             ("superusers", "true or false"),
-            ("total_time", "\"10s\""),
+            ("retry_within", "\"10s\""),
             ("absent", "null, omit"),
             ("required", "[\"user_name\"]"),
         ]) {

@@ -77,13 +77,11 @@ fn what_passes_is_asked_again_and_the_rest_is_not() {
 }
 
 #[test]
-fn no_attempt_begins_after_the_total_time() {
+fn no_attempt_begins_after_the_retry_within() {
     let asked = service(vec![Err(HttpError::TimedOut)]);
-    let settings = [("total_time", "20ms"), ("retry_delay", "1s"), ("retries", "5")];
+    let settings = [("retry_within", "20ms"), ("retry_delay", "1s"), ("retries", "5")];
     assert!(verify(&settings, device().build()).is_err());
-    let asked = asked.borrow();
-    assert_eq!(asked.len(), 1);
-    assert!(asked[0].timeout.unwrap() <= std::time::Duration::from_millis(10));
+    assert_eq!(asked.borrow().len(), 1);
 }
 
 #[test]

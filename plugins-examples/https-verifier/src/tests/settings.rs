@@ -49,7 +49,7 @@ fn each_mistake_names_its_setting_and_what_to_write() {
         (&[("headers", r#"{"webhook-id":"x"}"#)], "`headers.webhook-id`", "take it out"),
         (&[("headers", r#"{"a":"${setting.token}"}"#)], "`headers.a`", "add token"),
         (&[("retries", "9")], "`retries`", "0 to 5"),
-        (&[("total_time", "2h")], "`total_time`", "60 s"),
+        (&[("retry_within", "2h")], "`retry_within`", "60 s"),
         (&[("cache_for", "60")], "`cache_for`", "\"10s\""),
         (&[("superusers", "si")], "`superusers`", "true or false"),
         (&[("unsupported_acl", "allow")], "`unsupported_acl`", "leave-out"),
