@@ -7,6 +7,8 @@ use crate::source::{texts, wrong};
 
 /// Characters of a text of the service that a message shows.
 const SHOWN_CHARS: usize = 40;
+/// Characters of what the service says for the log.
+const LOGGED_CHARS: usize = 400;
 
 /// The pointers of the setting `response`; an empty list where the response has no such thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,12 +153,13 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// `true` or `false`; in a form they are texts.
+    /// `true` or `false`, which some services write as 1 and 0; in a form they are texts.
     pub(crate) fn boolean(&self) -> Result<bool, Error> {
-        match self.value {
-            Value::Bool(value) => Ok(*value),
-            Value::String(text) if text == "true" => Ok(true),
-            Value::String(text) if text == "false" => Ok(false),
+        match (self.value, self.value.as_u64()) {
+            (Value::Bool(value), _) => Ok(*value),
+            (_, Some(number @ 0..=1)) => Ok(number == 1),
+            (Value::String(text), _) if matches!(text.as_str(), "true" | "1") => Ok(true),
+            (Value::String(text), _) if matches!(text.as_str(), "false" | "0" | "") => Ok(false),
             _ => Err(self.expected("true or false")),
         }
     }
@@ -200,11 +203,20 @@ impl<'a> Field<'a> {
 
 /// A text of the service as a message may show it: its begin, without control characters.
 pub(crate) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect();
-    if text.chars().count() > SHOWN_CHARS {
-        shown.push('…');
+    begin(text, SHOWN_CHARS)
+}
+
+/// A text of the service as the log may hold it.
+pub(crate) fn logged(text: &str) -> String {
+    begin(text, LOGGED_CHARS)
+}
+
+fn begin(text: &str, chars: usize) -> String {
+    let mut begin: String = text.chars().filter(|c| !c.is_control()).take(chars).collect();
+    if text.chars().nth(chars).is_some() {
+        begin.push('…');
     }
-    shown
+    begin
 }
 
 #[cfg(test)]
@@ -232,6 +244,10 @@ mod tests {
 
     #[test]
     fn what_is_of_another_kind_is_named_by_its_pointer() {
+        let flags = json!({"a": true, "b": 1, "c": "1", "d": "", "e": 0, "f": "false"});
+        let flag = |name: &str| find(&flags, &[name.to_owned()]).unwrap().unwrap().boolean();
+        let read = ["/a", "/b", "/c", "/d", "/e", "/f"].map(|name| flag(name).unwrap());
+        assert_eq!(read, [true, true, true, false, false, false]);
         let body = json!({"list": [{"action": 1}], "time": "soon", "flag": "yes"});
         let list = find(&body, &["/list".to_owned()]).unwrap().unwrap();
         let item = list.items().unwrap().remove(0);

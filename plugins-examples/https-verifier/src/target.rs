@@ -72,9 +72,6 @@ impl Target {
     pub(crate) fn fill(&self, peer: &Peer<'_>) -> Result<String, Refusal> {
         let mut url = self.server.clone();
         url.push_str(&self.path.fill(peer, in_path)?);
-        if !self.path.is_constant() && has_odd_segment(url.get(self.server.len()..)) {
-            return Err(misplaced());
-        }
         let mut separator = '?';
         if let Some(query) = &self.query {
             url.push(separator);
@@ -93,18 +90,14 @@ impl Target {
     }
 }
 
-/// The gateway makes no request whose path could be read as another one.
+/// The gateway makes no request whose path could be read as another one, and a segment of dots, or
+/// none at all, is a way through the path.
 fn in_path(value: Cow<'_, str>) -> Result<String, Refusal> {
-    match value.contains(['/', '\\', '%', ';', '\0']) {
+    let is_way = value.bytes().all(|byte| byte == b'.');
+    match is_way || value.contains(['/', '\\', '%', ';', '\0']) {
         true => Err(misplaced()),
         false => Ok(percent_encoded(&value)),
     }
-}
-
-/// Whether a segment is empty, or a dot or two, which servers take for a way through the path.
-fn has_odd_segment(path: Option<&str>) -> bool {
-    let segments = path.unwrap_or_default().trim_start_matches('/').split('/');
-    segments.into_iter().any(|segment| matches!(segment, "" | "." | ".."))
 }
 
 fn misplaced() -> Refusal {
@@ -136,6 +129,7 @@ mod tests {
         );
         let path = "https://a.example/v/${client_id}/state";
         assert_eq!(url(path, "c 1?").as_deref(), Some("https://a.example/v/c%201%3F/state"));
+        assert_eq!(url("https://a/v/${client_id}/", "c.1").as_deref(), Some("https://a/v/c.1/"));
         for elsewhere in ["", ".", "..", "a/b", "a\\b", "%2e%2e", "..;x", "\0"] {
             assert_eq!(url(path, elsewhere), None, "{elsewhere:?}");
         }

@@ -58,11 +58,6 @@ impl Template {
         }
     }
 
-    /// Whether it says the same to every device.
-    pub(crate) fn is_constant(&self) -> bool {
-        !self.0.iter().any(|part| matches!(part, Part::Value(_)))
-    }
-
     /// Whether it is empty for every device.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -10,7 +10,7 @@ use crate::decision::{Decision, reason, reasons};
 use crate::json;
 use crate::permissions::permissions;
 use crate::placeholder::{Peer, Placeholder};
-use crate::pointers::{Field, find, shown};
+use crate::pointers::{Field, find, logged, shown};
 use crate::settings::{Format, Settings};
 use crate::stop::Stop;
 
@@ -126,7 +126,7 @@ fn refusal(settings: &Settings, default: RefusalReason, body: &Value) -> Result<
         message.text()?.clone_into(&mut refusal.message);
     }
     if let Some(text) = find(body, &pointers.log)? {
-        log::info(&format!("the service refuses a device: {:?}", shown(text.text()?)));
+        log::info(&format!("the service refuses a device: {:?}", logged(text.text()?)));
     }
     let reference = find(body, &pointers.server_reference)?;
     refusal.server_reference = match reference {
