@@ -32,6 +32,8 @@ use crate::reload::set::View;
 
 mod access;
 pub(crate) mod devices;
+mod gateways;
+mod messages;
 mod metrics;
 mod network;
 mod operation;
@@ -53,6 +55,7 @@ pub(crate) struct Admin {
     pub(crate) gateways: Arc<[Arc<Gateway>]>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) audit: Arc<Audit>,
+    pub(crate) tasks: TaskTracker,
     /// Ends streams when the gateway stops.
     pub(crate) shutdown: CancellationToken,
 }
@@ -260,6 +263,10 @@ fn documented() -> OpenApiRouter<Admin> {
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::attempts))
+        .routes(routes!(gateways::list))
+        .routes(routes!(messages::publish))
+        .routes(routes!(messages::retained))
+        .routes(routes!(messages::remove_retained))
 }
 
 fn of_operation() -> OpenApiRouter<Admin> {
@@ -268,6 +275,7 @@ fn of_operation() -> OpenApiRouter<Admin> {
         .routes(routes!(operation::readyz))
         .routes(routes!(operation::metrics))
         .routes(routes!(operation::document))
+        .routes(routes!(gateways::drain, gateways::draining, gateways::stop_drain))
         .routes(routes!(access::audit))
         .routes(routes!(tls::list))
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use portreeve_mqtt::{QoS, ReasonCode, TopicFilter};
 use portreeve_store::{Changes, Store};
@@ -44,6 +45,15 @@ pub(crate) struct Broker {
     pub(crate) connections_max: usize,
     pub(crate) publish_rates: PublishRates,
     pub(crate) tap: Tap,
+    /// Set while nobody is let in and connections end.
+    pub(crate) drain: ArcSwapOption<Drain>,
+}
+
+/// An end of service that an operator asked for.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// Where clients are sent.
+    pub(crate) server_reference: Option<String>,
 }
 
 /// How much devices may publish in a second, where that is bounded: one bucket for each device,

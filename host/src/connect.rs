@@ -61,6 +61,7 @@ pub(crate) async fn handle(
     exchange: &mut impl Exchange,
     trail: &mut Trail,
 ) -> Result<Accepted, Refusal> {
+    check_drain(gateway)?;
     let connection_id = gateway.next_connection_id();
     let identity = identified(gateway, peer, trail).await?;
     let connect = &named(connect, &identity);
@@ -129,6 +130,18 @@ pub(crate) async fn handle(
         expires_at: admission.expires_in.map(|expires_in| now + seconds(expires_in)),
         connection_id,
     })
+}
+
+/// Whether devices are let in at present.
+fn check_drain(gateway: &Gateway) -> Result<(), Refusal> {
+    let drain = gateway.broker.drain.load();
+    let Some(drain) = drain.as_ref() else { return Ok(()) };
+    let (code, message) = match &drain.server_reference {
+        Some(_) => (ReasonCode::UseAnotherServer, "use another server"),
+        None => (ReasonCode::ServerUnavailable, "the gateway lets nobody in at present"),
+    };
+    let server_reference = drain.server_reference.clone();
+    Err(Refusal { server_reference, ..Refusal::new(code, message) })
 }
 
 /// Whether the device's certificate is still good: what TLS could not know when it looked.

@@ -23,7 +23,6 @@ use crate::message::MessageRef;
 use crate::peer::{Peer, PeerTls, RevocationState};
 use crate::permissions::{Action, Grant};
 use crate::reason::{self, Refusal};
-use crate::session::Session;
 use crate::verdicts::CheckedAdmission;
 
 /// Characters of a refusal's text.
@@ -305,7 +304,7 @@ pub(crate) fn refusal(refusal: GuestRefusal) -> Refusal {
 pub(crate) struct WhatIsMeant {
     gateway: Arc<Gateway>,
     device: Arc<Device>,
-    session: Arc<Session>,
+    client_id: Arc<str>,
     direction: Direction,
     topic: Box<str>,
     payload: Box<[u8]>,
@@ -318,14 +317,14 @@ impl WhatIsMeant {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
         device: Arc<Device>,
-        session: Arc<Session>,
+        client_id: Arc<str>,
         direction: Direction,
         message: &MessageRef<'_>,
     ) -> Self {
         Self {
             gateway,
             device,
-            session,
+            client_id,
             direction,
             topic: message.topic.as_str().into(),
             payload: message.payload.into(),
@@ -358,7 +357,7 @@ impl PublishQuestion for WhatIsMeant {
         let device = GuestDevice {
             name: self.device.name.as_str(),
             product: &self.device.product,
-            client_id: &self.session.key.client_id,
+            client_id: &self.client_id,
             attributes,
         };
         let gateway = &self.gateway.name;

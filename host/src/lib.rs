@@ -21,6 +21,8 @@ mod listener;
 
 mod connection;
 
+mod operator;
+
 mod publish;
 mod reauthenticate;
 mod subscribe;

@@ -17,7 +17,7 @@ use portreeve_store::Changes;
 use tokio::time::Instant;
 
 use crate::client::{EstablishedClient, Way};
-use crate::gateway::{Binding, OnError};
+use crate::gateway::{Binding, Gateway, OnError};
 use crate::guest_view::{self, CheckedMessage, WhatIsMeant};
 use crate::message::{MessageRef, expiry};
 use crate::plugin_json;
@@ -215,8 +215,8 @@ fn with_topic<'a>(
 /// A line of a recording.
 fn recorded(client: &EstablishedClient, message: &MessageRef<'_>, direction: Direction) -> String {
     let (gateway, device) = (Arc::clone(&client.gateway), Arc::clone(&client.device));
-    let session = Arc::clone(&client.session);
-    let question = WhatIsMeant::new(gateway, device, session, direction, message);
+    let client_id = Arc::clone(&client.session.key.client_id);
+    let question = WhatIsMeant::new(gateway, device, client_id, direction, message);
     plugin_json::recorded(&Asked::Publish(Arc::new(question)))
 }
 
@@ -288,7 +288,7 @@ async fn parse(
     let question = WhatIsMeant::new(
         Arc::clone(&gateway),
         Arc::clone(&device),
-        Arc::clone(&client.session),
+        Arc::clone(&client.session.key.client_id),
         binding.direction,
         message,
     );
@@ -320,27 +320,26 @@ async fn parse(
             let reason_code = ReasonCode::PayloadFormatInvalid;
             Answer { reason_string: Some(reason), ..Answer::of(reason_code) }
         }
-        Ok(Outcome::Replace(messages)) => {
-            let limits = &gateway.limits;
-            let packet_bytes_max =
-                usize::try_from(limits.packet.packet_bytes_max).unwrap_or(usize::MAX);
-            let checked = checked(binding, messages, packet_bytes_max, limits.topic_levels_max);
-            match checked {
-                Ok(messages) => Answer::delivered(deliver_all(client, &messages, now)),
-                Err(error) => failed(client, message, binding, &error),
-            }
-        }
+        Ok(Outcome::Replace(messages)) => match checked(&gateway, binding, messages) {
+            Ok(messages) => Answer::delivered(deliver_all(client, &messages, now)),
+            Err(error) => failed(client, message, binding, &error),
+        },
         Err(error) => failed(client, message, binding, &error.to_string()),
     })
 }
 
 /// All of a parser's messages may be published, or none is.
-fn checked(
+///
+/// # Errors
+/// What is wrong with one of them.
+pub(crate) fn checked(
+    gateway: &Gateway,
     binding: &Binding,
     messages: Vec<portreeve_plugin::contract::MessageResult>,
-    packet_bytes_max: usize,
-    topic_levels_max: usize,
 ) -> Result<Vec<CheckedMessage>, String> {
+    let limits = &gateway.limits;
+    let packet_bytes_max = usize::try_from(limits.packet.packet_bytes_max).unwrap_or(usize::MAX);
+    let topic_levels_max = limits.topic_levels_max;
     if messages.len() > guest_view::MESSAGES_MAX {
         let max = guest_view::MESSAGES_MAX;
         return Err(format!(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use arc_swap::ArcSwapOption;
 use portreeve_plugin::Role;
 use portreeve_plugin::contract::Direction;
 use portreeve_store::Store;
@@ -59,6 +60,7 @@ pub(crate) fn resolve(
         connections_max: limits.connections_max,
         publish_rates: PublishRates::default(),
         tap: Tap::default(),
+        drain: ArcSwapOption::empty(),
         store,
     });
     let mut mistakes = Vec::new();

@@ -303,6 +303,7 @@ impl Server {
             gateways,
             broker: Arc::clone(&broker),
             audit: front.audit(),
+            tasks: tasks.clone(),
             shutdown: shutdown.clone(),
         });
         let drain_timeout = config.drain_timeout;

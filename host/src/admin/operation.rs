@@ -38,6 +38,9 @@ pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Health>, P
     if admin.shutdown.is_cancelled() {
         return not_ready("the gateway ends");
     }
+    if admin.broker.drain.load().is_some() {
+        return not_ready("the gateway lets nobody in: it is drained");
+    }
     if admin.broker.store.as_ref().is_some_and(|store| store.counts().is_failing) {
         return not_ready("the store cannot write");
     }

@@ -60,7 +60,7 @@ pub enum FileError {
 pub struct Lines<R: Read>(Reading<R>);
 
 enum Reading<R: Read> {
-    Csv(CsvLines<R>),
+    Csv(Box<CsvLines<R>>),
     Json(JsonLines<R>),
 }
 
@@ -76,7 +76,7 @@ impl<R: Read> std::fmt::Debug for Lines<R> {
 /// [`FileError`] for a CSV file whose first line does not name columns.
 pub fn lines<R: Read>(reader: R, format: Format) -> Result<Lines<R>, FileError> {
     match format {
-        Format::Csv => CsvLines::new(reader).map(|lines| Lines(Reading::Csv(lines))),
+        Format::Csv => CsvLines::new(reader).map(|lines| Lines(Reading::Csv(Box::new(lines)))),
         Format::JsonLines => Ok(Lines(Reading::Json(JsonLines(Records::new(reader))))),
     }
 }
@@ -197,15 +197,16 @@ impl Fields {
     fn of(&mut self, record: &[u8]) -> Result<Vec<String>, String> {
         self.reader.reset();
         self.text.resize(record.len() + 1, 0);
-        let (mut read, mut written, mut count) = (0, 0, 0);
+        let (mut written, mut count) = (0, 0);
         // Once for the record, and once for its end where no end of a line stands there.
         for input in [record, b""] {
-            let (Some(text), Some(ends)) = (self.text.get_mut(written..), self.ends.get_mut(count..))
+            let (Some(text), Some(ends)) =
+                (self.text.get_mut(written..), self.ends.get_mut(count..))
             else {
                 break;
             };
-            let (result, taken, bytes, fields) = self.reader.read_record(input, text, ends);
-            (read, written, count) = (read + taken, written + bytes, count + fields);
+            let (result, _, bytes, fields) = self.reader.read_record(input, text, ends);
+            (written, count) = (written + bytes, count + fields);
             match result {
                 csv_core::ReadRecordResult::Record => break,
                 csv_core::ReadRecordResult::InputEmpty => {}
