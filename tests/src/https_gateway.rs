@@ -96,6 +96,25 @@ impl HttpsGateway {
         self.connect(V5, user, password.as_bytes()).1
     }
 
+    /// What `portreeve` says to these arguments about this gateway.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let data = self.folder.path().join("data");
+        let mut command = Command::new(binary());
+        command.args(arguments).args(["--data", data.to_str().unwrap()]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Puts another manifest in the place of the one that it has.
+    pub fn put_manifest(&self, manifest: &str) {
+        put(&self.folder.path().join("plugins"), "https-verifier.toml", manifest);
+    }
+
     /// What `portreeve plugin show` says.
     ///
     /// # Panics

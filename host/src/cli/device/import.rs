@@ -1,6 +1,8 @@
 //! `portreeve device import` and `export`: files of devices, streamed in batches.
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,6 +63,37 @@ struct Refusals {
     report: Option<File>,
     progress: ProgressBar,
     is_quiet: bool,
+}
+
+/// What tells devices of a file from one another, hashed, with the device whose it is. A gateway that
+/// changes nothing cannot find what stands twice in a file.
+#[derive(Debug, Default)]
+struct Twice {
+    owners: HashMap<u64, u64>,
+    hasher: RandomState,
+}
+
+impl Twice {
+    /// What another device of the file has, too.
+    fn find(&mut self, spec: &DeviceSpec) -> Option<String> {
+        let named = [&spec.name, &spec.serial_number, &spec.user_name];
+        let name = named.into_iter().flatten().find(|text| !text.is_empty())?;
+        let device = self.hasher.hash_one((&spec.product, name));
+        let keys = [
+            ("serial number", &spec.serial_number),
+            ("user name", &spec.user_name),
+            ("certificate", &spec.certificate_fingerprint),
+            ("certificate", &spec.certificate_common_name),
+        ];
+        for (key, value) in keys {
+            let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
+            let hash = self.hasher.hash_one((&spec.product, key, value));
+            if *self.owners.entry(hash).or_insert(device) != device {
+                return Some(format!("{key} {value:?} is that of a device of an earlier line"));
+            }
+        }
+        None
+    }
 }
 
 /// Counts what is read of a file.
@@ -133,6 +166,7 @@ impl Import {
         };
         let mut tally = Tally::default();
         let mut batch: Vec<(u64, DeviceSpec)> = Vec::new();
+        let mut twice = self.dry_run.then(Twice::default);
         for line in lines {
             let Line { number, device } = line.map_err(|error| of_file(&error))?;
             match device {
@@ -140,7 +174,10 @@ impl Import {
                     if spec.product.is_none() {
                         spec.product.clone_from(&self.product);
                     }
-                    batch.push((number, spec));
+                    match twice.as_mut().and_then(|twice| twice.find(&spec)) {
+                        Some(why) => refusals.tell(number, &why, &mut tally)?,
+                        None => batch.push((number, spec)),
+                    }
                 }
                 Err(why) => refusals.tell(number, &why, &mut tally)?,
             }
