@@ -1,6 +1,7 @@
 //! A load tool: publishers and subscribers against a server that runs as a process of its own,
 //! and what each delivered message cost that process.
 
+pub mod devices;
 pub mod scale;
 pub mod servers;
 pub mod swaps;

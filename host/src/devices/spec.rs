@@ -33,18 +33,24 @@ pub(crate) const PERMISSIONS_MAX: usize = 1024;
 #[serde(deny_unknown_fields)]
 pub struct DeviceSpec {
     /// Its product, 1 to 64 bytes.
+    #[schema(min_length = 1, max_length = 64)]
     pub product: Option<String>,
     /// Its name; where it is absent, the serial number or the user name is it.
+    #[schema(pattern = r"^([A-Za-z0-9\-_@.:]{4,64})?$")]
     pub name: Option<String>,
     /// Its serial number, 1 to 64 of `A-Z a-z 0-9 _ - . :`.
+    #[schema(pattern = r"^[A-Za-z0-9_\-.:]{0,64}$")]
     pub serial_number: Option<String>,
     /// Its MQTT user name, 1 to 256 bytes.
+    #[schema(max_length = 256)]
     pub user_name: Option<String>,
     /// Its MQTT password, 1 to 256 bytes.
+    #[schema(max_length = 256)]
     pub password: Option<String>,
     /// The hash of its password, in place of it.
     pub password_hash: Option<String>,
     /// SHA-256 of the certificate that it has to have, in hex.
+    #[schema(pattern = r"^([0-9a-fA-F]{2}:?){0,32}$")]
     pub certificate_fingerprint: Option<String>,
     /// The common name of the certificate that it has to have.
     pub certificate_common_name: Option<String>,
@@ -69,8 +75,10 @@ impl std::fmt::Debug for DeviceSpec {
 #[serde(deny_unknown_fields)]
 pub struct GrantSpec {
     /// `publish`, `subscribe` or `both`.
+    #[schema(pattern = "^(publish|subscribe|both)$")]
     pub action: String,
     /// May hold `%d`, `%c`, `%u`.
+    #[schema(min_length = 1)]
     pub topic_filter: String,
 }
 

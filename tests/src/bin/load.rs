@@ -17,7 +17,7 @@ use portreeve_tests::load::swaps::{self, Swapped};
 use portreeve_tests::load::tls::{self, Line, number};
 use portreeve_tests::load::traffic::{Shape, connects, idle, one_after_another, round_trips, run};
 use portreeve_tests::load::traps::{self, Trapped};
-use portreeve_tests::load::{Measured, median, resident_bytes, scale};
+use portreeve_tests::load::{Measured, devices, median, resident_bytes, scale};
 use portreeve_tests::web::Web;
 
 /// Measure the gateway beside mosquitto, as ratios in one run.
@@ -104,6 +104,18 @@ enum Command {
     TlsOutage,
     /// Devices are revoked by OCSP, CRL and deny-list (DEVICES in each way).
     TlsRevocation,
+    /// Many devices are imported, and some of them let in.
+    DeviceImport {
+        /// Devices.
+        #[arg(long, default_value_t = 1_000_000)]
+        count: usize,
+    },
+    /// Devices come back at once, verified by a service over HTTPS.
+    DeviceStorm {
+        /// Devices.
+        #[arg(long, default_value_t = 10_000)]
+        count: usize,
+    },
     /// One shape against a server that runs already.
     Run {
         /// Its address.
@@ -139,6 +151,8 @@ async fn main() -> ExitCode {
         Command::Tls { rounds, connections, parts } => {
             return tls_bench(rounds, connections, &parts).await;
         }
+        Command::DeviceImport { count } => return table(devices::import(count, tell).await),
+        Command::DeviceStorm { count } => return table(devices::storm(count, tell).await),
         Command::TlsRotation => {
             let each_second = u32::try_from(number("HANDSHAKES", 50)).unwrap().max(1);
             let (rotations, clients) = (number("ROTATIONS", 20), number("CLIENTS", 200));

@@ -1,0 +1,448 @@
+//! Devices: a large import, and a fleet that comes back at once through a service over HTTPS.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use portreeve_mqtt::{Packet, Properties, Property, ProtocolVersion, decode};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::tls::Line;
+use super::{cpu_time, resident_bytes};
+use crate::binary::{Process, binary, free_address};
+use crate::client::{V5, connect};
+use crate::guests;
+use crate::https_gateway::{manifest, trusting};
+use crate::https_service::{Answer, HttpsService};
+use crate::plugins::put;
+
+/// How long a CONNECT may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Attempts of one device.
+const ATTEMPTS_MAX: usize = 100;
+/// Bits of what devices are chosen by (a linear congruential generator).
+const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
+
+/// A device that is connected.
+struct Device {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What a CONNECT came to.
+enum Came {
+    In(Device),
+    /// The reason code, and when to come again.
+    Refused(u8, Option<Duration>),
+}
+
+impl Device {
+    async fn connect(address: SocketAddr, name: &str, password: &str) -> std::io::Result<Came> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut device = Self { stream, buffer: Vec::new() };
+        let mut login = connect(V5, name);
+        login.user_name = Some(name);
+        login.password = Some(password.as_bytes());
+        login.keep_alive = 0;
+        device.send(&Packet::Connect(login)).await?;
+        device
+            .next(|packet| match packet {
+                Packet::Connack(connack) => {
+                    let wait = connack.properties.find(|property| match property {
+                        Property::UserProperty(("retry-after", text)) => text.parse().ok(),
+                        _ => None,
+                    });
+                    (connack.reason_code as u8, wait.map(Duration::from_secs))
+                }
+                other => panic!("no CONNACK: {other:?}"),
+            })
+            .await
+            .map(
+                |(code, wait)| if code == 0 { Came::In(device) } else { Came::Refused(code, wait) },
+            )
+    }
+
+    async fn send(&mut self, packet: &Packet<'_>) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        packet.encode(ProtocolVersion::V5, &mut bytes).expect("it can be encoded");
+        self.stream.write_all(&bytes).await
+    }
+
+    async fn next<T>(&mut self, look: impl FnOnce(Packet<'_>) -> T) -> std::io::Result<T> {
+        loop {
+            let limits = portreeve_mqtt::Limits {
+                packet_bytes_max: 1 << 20,
+                user_properties_max: 64,
+                filters_max: 64,
+            };
+            let decoded = decode(&self.buffer, ProtocolVersion::V5, &limits).expect("a packet");
+            if let Some((packet, taken)) = decoded {
+                let looked = look(packet);
+                self.buffer.drain(..taken);
+                return Ok(looked);
+            }
+            let mut chunk = [0; 4096];
+            let read = timeout(PATIENCE, self.stream.read(&mut chunk)).await??;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            self.buffer.extend_from_slice(&chunk[..read]);
+        }
+    }
+
+    /// PUBLISH of QoS 1; how long its PUBACK took.
+    async fn publish(&mut self, topic: &str) -> std::io::Result<Duration> {
+        let publish = portreeve_mqtt::Publish {
+            dup: false,
+            qos: portreeve_mqtt::QoS::AtLeastOnce,
+            retain: false,
+            topic: Some(portreeve_mqtt::TopicName::parse(topic).expect("a topic")),
+            packet_id: std::num::NonZeroU16::new(1),
+            properties: Properties::NONE,
+            payload: b"21.5",
+        };
+        let begin = Instant::now();
+        self.send(&Packet::Publish(publish)).await?;
+        self.next(|_| ()).await?;
+        Ok(begin.elapsed())
+    }
+
+    async fn pings(&mut self) -> bool {
+        self.send(&Packet::Pingreq).await.is_ok()
+            && timeout(PATIENCE, self.next(|packet| matches!(packet, Packet::Pingresp)))
+                .await
+                .is_ok_and(|answer| answer.unwrap_or(false))
+    }
+}
+
+/// Places at a service that takes so many calls at a time.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<usize>,
+    free: Condvar,
+    most: AtomicUsize,
+}
+
+impl Places {
+    fn with<T>(&self, max: usize, work: impl FnOnce() -> T) -> T {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken >= max {
+            taken = self.free.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken += 1;
+        self.most.fetch_max(*taken, Ordering::Relaxed);
+        drop(taken);
+        let done = work();
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.free.notify_one();
+        done
+    }
+}
+
+/// A gateway in a process of its own, with little in its log.
+fn gateway(folder: &Path, more: &str) -> (Process, SocketAddr) {
+    let address = free_address();
+    let config = format!(
+        "[log]\nlevel = \"warn,portreeve::server=info\"\n[data]\ndirectory = \"data\"\n{more}\n\
+         [[gateway.listener]]\naddress = \"{address}\"\n"
+    );
+    std::fs::write(folder.join("gateway.toml"), config).expect("it is written");
+    let path = folder.join("gateway.toml");
+    let process = Process::start(&["--config", path.to_str().expect("a path")]).expect("it starts");
+    (process, address)
+}
+
+fn quantile(times: &mut [Duration], share: f64) -> Duration {
+    times.sort_unstable();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a place among some thousand"
+    )]
+    let place = ((times.len() as f64 - 1.0) * share).round() as usize;
+    times.get(place).copied().unwrap_or_default()
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn line(what: &str, text: String, is_met: bool) -> Line {
+    Line { is_met: Some(is_met), ..Line::plain(what, text) }
+}
+
+/// Imports `count` devices with passwords, then lets some of them in.
+pub async fn import(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (process, address) =
+        gateway(folder.path(), "[[gateway]]\nname = \"main\"\nverification = \"one-party\"\n");
+    tell("writing the file");
+    let mut text = "SN,MQTT UserName,MQTT Password,attribute.site\n".to_owned();
+    for number in 0..count {
+        let site = number % 1_000;
+        let _infallible =
+            writeln!(text, "SN_{number:08},user-{number:08},secret-{number:08},site-{site}");
+    }
+    text.push_str("SN 1,a,b,\nSN_9,only-two\nSN_99999999,user-00000001,taken,\n");
+    let file = folder.path().join("devices.csv");
+    std::fs::write(&file, text).expect("it is written");
+    let before = resident_bytes(process.pid());
+    tell("importing");
+    let data = folder.path().join("data");
+    let (begin, cpu) = (Instant::now(), cpu_time(process.pid()));
+    let mut command = Command::new(binary());
+    command.args(["device", "import", "--json"]).arg(&file).arg("--data").arg(&data);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it ends");
+    let output = output.expect("it runs");
+    let (took, cpu) = (begin.elapsed(), cpu_time(process.pid()) - cpu);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let bytes = resident_bytes(process.pid()).saturating_sub(before);
+    let each = bytes / u64::try_from(count.max(1)).expect("it fits");
+    let is_whole = said["created"] == count && said["refused"] == 3;
+    let mut lines = vec![
+        line(
+            "import",
+            format!(
+                "{count} devices in {:.1} s, {:.1} s CPU: {said}",
+                took.as_secs_f64(),
+                cpu.as_secs_f64()
+            ),
+            is_whole,
+        ),
+        line(
+            "memory",
+            format!("{} MiB more, {each} bytes for each device", bytes >> 20),
+            each < 1_024,
+        ),
+    ];
+    for what in ["first", "known"] {
+        let mut random = 88_172_645_463_325_252_u64;
+        let mut times = Vec::new();
+        for _ in 0..1_000 {
+            random = random.wrapping_mul(MULTIPLIER).wrapping_add(1);
+            let number = usize::try_from(random >> 33).expect("it fits") % count;
+            let (name, password) = (format!("user-{number:08}"), format!("secret-{number:08}"));
+            let begin = Instant::now();
+            let came = Device::connect(address, &name, &password).await.expect("it answers");
+            assert!(matches!(came, Came::In(_)), "{name} is let in");
+            times.push(begin.elapsed());
+        }
+        let (p50, p99) = (quantile(&mut times, 0.5), quantile(&mut times, 0.99));
+        lines.push(line(
+            &format!("CONNECT, {what}"),
+            format!("p50 {:.2} ms, p99 {:.2} ms", ms(p50), ms(p99)),
+            p99 < Duration::from_millis(100),
+        ));
+    }
+    tell("starting again");
+    let address_text = address.to_string();
+    process.kill();
+    let begin = Instant::now();
+    let path = folder.path().join("gateway.toml");
+    let again = Process::start(&["--config", path.to_str().expect("a path")]).expect("it starts");
+    let came = Device::connect(address, "user-00000000", "secret-00000000").await;
+    let is_in = matches!(came, Ok(Came::In(_)));
+    lines.push(line(
+        "start with them",
+        format!("{:.1} s to the first CONNACK on {address_text}", begin.elapsed().as_secs_f64()),
+        is_in,
+    ));
+    drop(again);
+    lines
+}
+
+/// The storm: `count` devices connect at once, of which the service takes 64 at a time, 50 ms each.
+pub async fn storm(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
+    const SERVICE: Duration = Duration::from_millis(50);
+    const AT_A_TIME: usize = 64;
+    let (places, calls, is_down) = (
+        Arc::new(Places::default()),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let service = {
+        let (places, calls, is_down) =
+            (Arc::clone(&places), Arc::clone(&calls), Arc::clone(&is_down));
+        HttpsService::start(move |question| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            if is_down.load(Ordering::Relaxed) {
+                return Answer::status(503);
+            }
+            places.with(AT_A_TIME, || std::thread::sleep(SERVICE));
+            let name = question.json()["userName"].clone();
+            Answer::json(json!({ "result": "accept", "deviceName": name }))
+        })
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let plugins = folder.path().join("plugins");
+    std::fs::create_dir(&plugins).expect("it is made");
+    let manifest = manifest(&service.url("/verify"), "preset = \"portreeve\"", &trusting("root"));
+    put(&plugins, "https-verifier.toml", manifest);
+    let component = std::fs::read(guests::component("https-verifier")).expect("it was built");
+    put(&plugins, "https-verifier.wasm", component);
+    let more = "[plugins]\ndirectory = \"plugins\"\n[[gateway]]\nname = \"main\"\nverification = \"plugin:https-verifier\"\n\
+                [gateway.limits]\nhandshakes_max = 20000\n";
+    let (process, address) = gateway(folder.path(), more);
+    let mut publishers = Vec::new();
+    for number in 0..20 {
+        let name = format!("publisher-{number}");
+        let Ok(Came::In(device)) = Device::connect(address, &name, "x").await else {
+            panic!("the first devices are let in");
+        };
+        publishers.push(device);
+    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let publishing = tokio::spawn(publish(publishers, Arc::clone(&is_over)));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    tell("the storm begins");
+    let (before, cpu) = (calls.load(Ordering::Relaxed), cpu_time(process.pid()));
+    let begin = Instant::now();
+    let (mut devices, attempts, codes) = come_in(address, "device", count).await;
+    let took = begin.elapsed();
+    let cpu = cpu_time(process.pid()) - cpu;
+    let made = calls.load(Ordering::Relaxed) - before;
+    is_over.store(true, Ordering::Relaxed);
+    let mut times = publishing.await.expect("it publishes");
+    tell("everybody pings");
+    let mut alive = 0;
+    for device in &mut devices {
+        alive += usize::from(device.pings().await);
+    }
+    let floor = SERVICE * u32::try_from(count.div_ceil(AT_A_TIME)).expect("it fits");
+    let during = |times: &[(Instant, Duration)], is_during: bool| -> Vec<Duration> {
+        let is_it = |at: &Instant| (*at >= begin && *at <= begin + took) == is_during;
+        times.iter().filter(|(at, _)| is_it(at)).map(|(_, time)| *time).collect()
+    };
+    let (mut alone, mut beside) = (during(&times, false), during(&times, true));
+    times.clear();
+    let (alone, beside) = (quantile(&mut alone, 0.99), quantile(&mut beside, 0.99));
+    #[expect(clippy::cast_precision_loss, reason = "some thousand")]
+    let cpu_us = cpu.as_secs_f64() * 1e6 / count as f64;
+    let mut lines = vec![
+        line(
+            "storm",
+            format!(
+                "{count} devices in after {:.1} s (the service alone takes {:.1} s), {attempts} attempts, refusals {codes:?}, \
+                 {cpu_us:.0} us CPU for each",
+                took.as_secs_f64(),
+                floor.as_secs_f64()
+            ),
+            devices.len() == count && took < floor * 3,
+        ),
+        line(
+            "calls",
+            format!(
+                "{made} calls of the service, at most {} at a time",
+                places.most.load(Ordering::Relaxed)
+            ),
+            made <= count + count / 10,
+        ),
+        line(
+            "beside it",
+            format!("p99 of PUBLISH to PUBACK {:.1} ms, alone {:.1} ms", ms(beside), ms(alone)),
+            beside < Duration::from_millis(100),
+        ),
+        line("hung", format!("{} of {count}", count - alive), alive == count),
+    ];
+    tell("the service is down");
+    is_down.store(true, Ordering::Relaxed);
+    let mut refused = BTreeMap::new();
+    for number in 0..100 {
+        let name = format!("late-{number:04}");
+        match Device::connect(address, &name, "x").await {
+            Ok(Came::In(_)) => *refused.entry("let in".to_owned()).or_insert(0) += 1,
+            Ok(Came::Refused(code, wait)) => {
+                let hint = if wait.is_some() { " with a hint" } else { "" };
+                *refused.entry(format!("{code:#04x}{hint}")).or_insert(0) += 1;
+            }
+            Err(error) => *refused.entry(error.to_string()).or_insert(0) += 1,
+        }
+    }
+    let is_closed = !refused.contains_key("let in");
+    lines.push(line("service down", format!("{refused:?}"), is_closed));
+    is_down.store(false, Ordering::Relaxed);
+    let begin = Instant::now();
+    let (late, attempts, _) = come_in(address, "late", 100).await;
+    lines.push(line(
+        "it is back",
+        format!("100 devices in after {:.1} s, {attempts} attempts", begin.elapsed().as_secs_f64()),
+        late.len() == 100,
+    ));
+    lines
+}
+
+/// Connects devices until all are in; returns them, the attempts, and the refusals by code.
+async fn come_in(
+    address: SocketAddr,
+    prefix: &str,
+    count: usize,
+) -> (Vec<Device>, usize, BTreeMap<String, usize>) {
+    let mut tasks = JoinSet::new();
+    for number in 0..count {
+        let name = format!("{prefix}-{number:06}");
+        tasks.spawn(async move {
+            let mut refusals = Vec::new();
+            for attempt in 1..=ATTEMPTS_MAX {
+                let connecting = Device::connect(address, &name, "x");
+                match timeout(PATIENCE, connecting).await {
+                    Ok(Ok(Came::In(device))) => return (Some(device), attempt, refusals),
+                    Ok(Ok(Came::Refused(code, wait))) => {
+                        refusals.push(format!("{code:#04x}"));
+                        tokio::time::sleep(wait.unwrap_or(Duration::from_secs(1))).await;
+                    }
+                    Ok(Err(error)) => {
+                        refusals.push(error.kind().to_string());
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    Err(_) => refusals.push("no answer".to_owned()),
+                }
+            }
+            (None, ATTEMPTS_MAX, refusals)
+        });
+    }
+    let (mut devices, mut attempts, mut codes) = (Vec::new(), 0, BTreeMap::new());
+    while let Some(done) = tasks.join_next().await {
+        let (device, tried, refusals) = done.expect("it does not panic");
+        devices.extend(device);
+        attempts += tried;
+        for code in refusals {
+            *codes.entry(code).or_insert(0) += 1;
+        }
+    }
+    (devices, attempts, codes)
+}
+
+/// Publishes until it is over; when each was sent and what its acknowledgement took.
+async fn publish(devices: Vec<Device>, is_over: Arc<AtomicBool>) -> Vec<(Instant, Duration)> {
+    let mut tasks = JoinSet::new();
+    for (number, mut device) in devices.into_iter().enumerate() {
+        let is_over = Arc::clone(&is_over);
+        tasks.spawn(async move {
+            let topic = format!("devices/publisher-{number}/up");
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            let mut times = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                ticks.tick().await;
+                let at = Instant::now();
+                times.push((at, device.publish(&topic).await.expect("it is acknowledged")));
+            }
+            times
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        all.extend(done.expect("it does not panic"));
+    }
+    all
+}
