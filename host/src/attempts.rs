@@ -15,8 +15,10 @@ const DEVICES_MAX: usize = 5_000;
 const ATTEMPTS_MAX: usize = 5;
 /// Characters of a text that a device sent.
 const TEXT_CHARS_MAX: usize = 256;
+/// Characters of what a step says.
+const WHY_CHARS_MAX: usize = 512;
 /// Steps of one attempt.
-const STEPS_MAX: usize = 64;
+const STEPS_MAX: usize = 32;
 
 /// How a step came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +104,20 @@ impl Trail {
         self.step(stage, Outcome::Note, why);
     }
 
+    /// A refusal, unless a stage told of one already.
+    pub(crate) fn refused_at_last(&mut self, stage: &'static str, why: impl Into<String>) {
+        if !self.steps.iter().any(|step| step.outcome == Outcome::Refused) {
+            self.refused(stage, why);
+        }
+    }
+
+    /// The steps of a part that was made elsewhere.
+    pub(crate) fn append(&mut self, part: &Self) {
+        for TrailStep { stage, outcome, why, .. } in &part.steps {
+            self.step(stage, *outcome, why.clone());
+        }
+    }
+
     /// Which device it is.
     pub(crate) fn is_device(&mut self, name: &str) {
         self.device = Some(name.to_owned());
@@ -110,7 +126,8 @@ impl Trail {
     fn step(&mut self, stage: &'static str, outcome: Outcome, why: impl Into<String>) {
         if self.steps.len() < STEPS_MAX {
             let at_us = self.elapsed_us();
-            self.steps.push(TrailStep { stage, outcome, why: why.into(), at_us });
+            let why = cut_to(&why.into(), WHY_CHARS_MAX);
+            self.steps.push(TrailStep { stage, outcome, why, at_us });
         }
     }
 
@@ -225,7 +242,15 @@ impl Kept {
 }
 
 fn cut(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
+    cut_to(text, TEXT_CHARS_MAX)
+}
+
+/// The beginning of a text.
+fn cut_to(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

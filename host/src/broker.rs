@@ -439,15 +439,16 @@ impl Broker {
     }
 
     /// Ends the connections of these devices; with `forgets` their sessions, too. Returns how many
-    /// sessions there were.
+    /// connections there were.
     pub(crate) fn end_sessions(&self, devices: &[Arc<Device>], forgets: bool) -> usize {
         if devices.is_empty() {
             return 0;
         }
         let keys = devices.iter().map(|device| (&*device.product, device.name.as_str()));
         let sessions = self.sessions.of_devices(&keys.collect());
+        let connected = sessions.iter().filter(|session| session.is_connected()).count();
         sessions.iter().for_each(|session| self.end_session(session, forgets));
-        sessions.len()
+        connected
     }
 
     /// Ends the connection of a session; with `forgets` the session, too.

@@ -13,7 +13,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use portreeve_mqtt::{Acknowledgement, Auth, Disconnect, Packet, Properties, ReasonCode, decode};
+use portreeve_mqtt::{
+    Acknowledgement, Auth, Disconnect, Packet, PropertiesBuf, Property, ReasonCode, decode,
+};
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
 
@@ -500,7 +502,13 @@ impl Connection {
             && self.client.version.is_v5()
             && reason_code.allowed_in(portreeve_mqtt::PacketType::Disconnect)
         {
-            let packet = Disconnect { reason_code: *reason_code, properties: Properties::NONE };
+            let drain = self.client.gateway.broker.drain.load();
+            let reference = drain.as_ref().and_then(|drain| drain.server_reference.as_deref());
+            let reference = reference.filter(|_| *reason_code == ReasonCode::UseAnotherServer);
+            let properties: PropertiesBuf =
+                reference.map(Property::ServerReference).into_iter().collect();
+            let properties = properties.as_properties();
+            let packet = Disconnect { reason_code: *reason_code, properties };
             let _fits = Packet::Disconnect(packet).encode(self.client.version, &mut last);
         }
         farewell::say(self.stream, &last).await;
@@ -520,7 +528,11 @@ fn log_end(client: &EstablishedClient, close: &Close, peer: SocketAddr) {
                     metrics.quotas_exceeded.add(1);
                 }
                 ReasonCode::TopicNameInvalid => metrics.topics_refused.add(1),
-                ReasonCode::SessionTakenOver | ReasonCode::ServerShuttingDown => {}
+                ReasonCode::SessionTakenOver
+                | ReasonCode::ServerShuttingDown
+                | ReasonCode::AdministrativeAction
+                | ReasonCode::UseAnotherServer
+                | ReasonCode::MaximumConnectTime => {}
                 _ => metrics.protocol_faults.add(1),
             }
             tracing::debug!(device, %peer, reason = reason_code.name(), why = message, "connection closed");

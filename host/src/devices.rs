@@ -152,6 +152,23 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The same with a standing that is not over: whoever was let in had to go, and may come back.
+    pub(crate) fn renewed(&self) -> Self {
+        Self {
+            device: Arc::clone(&self.device),
+            credentials: self.credentials.clone(),
+            created_at: self.created_at,
+            standing: Arc::new(self.standing.renewed()),
+        }
+    }
+
+    /// Whether an operator gave it something to prove itself by: a verifier has no say about it.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.device.origin == Origin::Configured
+            || self.credentials.password.is_some()
+            || self.credentials.certificate.is_some()
+    }
+
     /// Whether a password is needed beside what else it has.
     pub(crate) fn needs_password(&self) -> bool {
         self.credentials.password.is_some()
@@ -168,8 +185,6 @@ pub(crate) struct Standing {
     is_over: AtomicBool,
     /// Seconds since 1970; 0 is never.
     last_seen: AtomicU64,
-    /// The address that it came from last, hashed; 0 is none.
-    last_address: AtomicU64,
     /// Of the password that was proven right. Boxed: most devices of a large registry are not
     /// there at the same time.
     proof: Mutex<Option<Box<Proof>>>,
@@ -196,14 +211,14 @@ impl Standing {
     }
 
     /// Notes that it connected. Returns when it did so before.
-    pub(crate) fn saw(&self, at: u64, address: u64) -> u64 {
-        self.last_address.store(address, Ordering::Relaxed);
+    pub(crate) fn saw(&self, at: u64) -> u64 {
         self.last_seen.swap(at, Ordering::Relaxed)
     }
 
-    /// Whether it came from this address last.
-    pub(crate) fn came_from(&self, address: u64) -> bool {
-        self.last_address.load(Ordering::Relaxed) == address
+    /// One that is not over, for an entry that is put back.
+    fn renewed(&self) -> Self {
+        let proof = self.proof.lock().clone();
+        Self { proof: Mutex::new(proof), ..Self::seen_at(self.last_seen()) }
     }
 
     pub(crate) fn proof(&self) -> Option<Proof> {

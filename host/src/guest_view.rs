@@ -82,6 +82,11 @@ impl WhoIsThis {
         self.authentication_method.is_some()
     }
 
+    /// The password, where it is text: what no line may show.
+    pub(crate) fn password_text(&self) -> Option<String> {
+        std::str::from_utf8(self.password.as_deref()?).ok().map(str::to_owned)
+    }
+
     /// Everything that the verifier is told but the connection's number and the peer's port: what
     /// two questions have in common that are the same one.
     pub(crate) fn append_to(&self, bytes: &mut Vec<u8>) {

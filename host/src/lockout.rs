@@ -55,13 +55,22 @@ impl Default for LockoutPolicy {
 pub(crate) struct Lockout {
     policy: LockoutPolicy,
     hasher: RandomState,
-    failures: Mutex<Failures>,
+    failures: Mutex<Remembered<Failed>>,
+    /// The address at which each device was proven last.
+    proven: Mutex<Remembered<u64>>,
 }
 
-#[derive(Debug, Default)]
-struct Failures {
-    newer: HashMap<u64, Failed>,
-    older: HashMap<u64, Failed>,
+/// The newer and the older half of what is remembered.
+#[derive(Debug)]
+struct Remembered<T> {
+    newer: HashMap<u64, T>,
+    older: HashMap<u64, T>,
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self { newer: HashMap::new(), older: HashMap::new() }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,13 +84,14 @@ struct Failed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Attempt {
     here: u64,
-    pub(crate) address: u64,
+    address: u64,
     anywhere: u64,
 }
 
 impl Lockout {
     pub(crate) fn new(policy: LockoutPolicy) -> Self {
-        Self { policy, hasher: RandomState::new(), failures: Mutex::default() }
+        let (failures, proven) = (Mutex::default(), Mutex::default());
+        Self { policy, hasher: RandomState::new(), failures, proven }
     }
 
     /// The attempt of an address to be the device that `name` is told by.
@@ -89,23 +99,18 @@ impl Lockout {
         let network = network(address);
         Attempt {
             here: self.hasher.hash_one((0_u8, product, name, network)),
-            // 0 stands for none where the address of a device is kept.
-            address: self.hasher.hash_one((1_u8, network)).max(1),
+            address: self.hasher.hash_one((1_u8, network)),
             anywhere: self.hasher.hash_one((2_u8, product, name)),
         }
     }
 
-    /// Whether the attempt may be made. `is_known` is for a device that was proven from this address
-    /// before: what others try does not lock it out.
+    /// Whether the attempt may be made. What others try does not lock a device out of where it was
+    /// proven last.
     ///
     /// # Errors
     /// How long it has to wait.
-    pub(crate) fn check(
-        &self,
-        attempt: Attempt,
-        is_known: bool,
-        now: Instant,
-    ) -> Result<(), Duration> {
+    pub(crate) fn check(&self, attempt: Attempt, now: Instant) -> Result<(), Duration> {
+        let is_known = self.proven.lock().find(attempt.anywhere) == Some(attempt.address);
         let failures = self.failures.lock();
         let all = [attempt.here, attempt.address, attempt.anywhere];
         let keys = if is_known { &all[..1] } else { &all[..] };
@@ -144,6 +149,7 @@ impl Lockout {
 
     /// The attempt succeeded: the device's failures from this address are forgotten.
     pub(crate) fn succeeded(&self, attempt: Attempt) {
+        self.proven.lock().set(attempt.anywhere, attempt.address);
         let mut failures = self.failures.lock();
         if !failures.newer.is_empty() || !failures.older.is_empty() {
             failures.newer.remove(&attempt.here);
@@ -152,16 +158,16 @@ impl Lockout {
     }
 }
 
-impl Failures {
-    fn find(&self, key: u64) -> Option<Failed> {
+impl<T: Copy> Remembered<T> {
+    fn find(&self, key: u64) -> Option<T> {
         self.newer.get(&key).or_else(|| self.older.get(&key)).copied()
     }
 
-    fn set(&mut self, key: u64, failed: Failed) {
+    fn set(&mut self, key: u64, value: T) {
         if self.newer.len() >= ENTRIES_MAX && !self.newer.contains_key(&key) {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(key, failed);
+        self.newer.insert(key, value);
     }
 }
 
@@ -208,15 +214,15 @@ mod tests {
         let attempt = lockout.attempt("p", "device-1", address(1));
         let mut waits = Vec::new();
         for _ in 0..9 {
-            let wait = lockout.check(attempt, true, now).err().unwrap_or_default();
+            let wait = lockout.check(attempt, now).err().unwrap_or_default();
             waits.push(wait.as_secs());
             now += wait;
             lockout.failed(attempt, now);
         }
         assert_eq!(waits, [0, 0, 0, 1, 2, 4, 8, 10, 10]);
-        assert!(lockout.check(attempt, true, now + Duration::from_secs(11)).is_ok());
+        assert!(lockout.check(attempt, now + Duration::from_secs(11)).is_ok());
         lockout.succeeded(attempt);
-        assert!(lockout.check(attempt, true, now).is_ok(), "it proved itself");
+        assert!(lockout.check(attempt, now).is_ok(), "it proved itself");
     }
 
     #[test]
@@ -227,10 +233,11 @@ mod tests {
             lockout.failed(lockout.attempt("p", "device-1", address(last)), now);
         }
         let elsewhere = lockout.attempt("p", "device-1", address(1));
-        assert!(lockout.check(elsewhere, false, now).is_err());
-        assert!(lockout.check(elsewhere, true, now).is_ok());
+        assert!(lockout.check(elsewhere, now).is_err());
+        lockout.succeeded(elsewhere);
+        assert!(lockout.check(elsewhere, now).is_ok());
         let of_another_product = lockout.attempt("q", "device-1", address(1));
-        assert!(lockout.check(of_another_product, false, now).is_ok());
+        assert!(lockout.check(of_another_product, now).is_ok());
     }
 
     #[test]
@@ -242,12 +249,12 @@ mod tests {
             lockout.failed(lockout.attempt("p", &format!("name-{count}"), address), now);
         }
         let neighbour = lockout.attempt("p", "new", "2001:db8::3".parse().unwrap());
-        assert!(lockout.check(neighbour, false, now).is_err());
+        assert!(lockout.check(neighbour, now).is_err());
         let other = lockout.attempt("p", "new", "2001:db8:0:1::3".parse().unwrap());
-        assert!(lockout.check(other, false, now).is_ok());
+        assert!(lockout.check(other, now).is_ok());
         let later = now + Duration::from_secs(61);
         lockout.failed(neighbour, later);
-        assert!(lockout.check(neighbour, false, later).is_ok(), "what is long ago is forgotten");
+        assert!(lockout.check(neighbour, later).is_ok(), "what is long ago is forgotten");
     }
 
     #[test]

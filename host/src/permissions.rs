@@ -128,15 +128,21 @@ impl Permissions {
     }
 }
 
+/// Rules that are shown.
+const SHOWN_MAX: usize = 8;
+
 impl std::fmt::Display for Permissions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for Rule { allows, action, filter } in &self.rules {
+        for Rule { allows, action, filter } in self.rules.iter().take(SHOWN_MAX) {
             let effect = if *allows { "may" } else { "may not" };
             let action = match action {
                 Action::Both => "publish and subscribe",
                 one => one.name(),
             };
             write!(f, "{effect} {action} {filter}; ")?;
+        }
+        if self.rules.len() > SHOWN_MAX {
+            write!(f, "and {} rules more; ", self.rules.len() - SHOWN_MAX)?;
         }
         let otherwise = if self.otherwise { "everything" } else { "nothing" };
         write!(f, "{}may {otherwise}", if self.rules.is_empty() { "" } else { "otherwise " })

@@ -17,6 +17,9 @@ use crate::devices::{DeviceName, Entry};
 use crate::permissions::Grant;
 use crate::reason::Refusal;
 
+/// Seconds for which a verdict is used again at most, whatever the verifier says.
+const SECONDS_MAX: u32 = 24 * 3_600;
+
 /// A verifier's admission that holds what it must.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CheckedAdmission {
@@ -105,6 +108,7 @@ impl Verdicts {
         now: Instant,
     ) {
         let Some(seconds) = admission.cache_for.filter(|seconds| *seconds > 0) else { return };
+        let seconds = seconds.min(SECONDS_MAX);
         let mut state = self.state.lock();
         while state.kept.len() >= self.kept_max {
             let Some((oldest, at)) = state.order.pop_front() else { return };

@@ -112,7 +112,7 @@ pub(crate) async fn verify(
         Ok(Step::Admitted(admission)) => {
             trail.is_device(admission.device.name.as_str());
             if let Some(entry) = &admission.entry {
-                claim.gateway.broker.registry.saw(entry, claim.attempt().address);
+                claim.gateway.broker.registry.saw(entry);
             }
         }
         Ok(Step::Challenge(_)) => trail.note(STAGE, "the plugin asks for more (AUTH)"),
@@ -125,9 +125,9 @@ pub(crate) async fn verify(
 }
 
 /// Whether so many attempts failed that this one is not made.
-fn check_lockout(claim: Claim<'_>, attempt: Attempt, is_known: bool) -> Result<(), Refusal> {
+fn check_lockout(claim: Claim<'_>, attempt: Attempt) -> Result<(), Refusal> {
     let broker = &claim.gateway.broker;
-    broker.lockout.check(attempt, is_known, Instant::now()).map_err(|wait| {
+    broker.lockout.check(attempt, Instant::now()).map_err(|wait| {
         broker.metrics.connects_locked_out.add(1);
         let message = "too many attempts failed";
         Refusal::new(ReasonCode::QuotaExceeded, message).retry_after(wait)
@@ -155,14 +155,15 @@ fn open_name(client_id: &str) -> DeviceName {
 }
 
 /// What a device may do on this connection: its own permissions, or the gateway's rules.
-fn permissions(claim: Claim<'_>, device: &Device) -> Permissions {
-    let Claim { gateway, connect, client_id, .. } = claim;
+/// `user_name` is the one that was proven.
+fn permissions(claim: Claim<'_>, device: &Device, user_name: Option<&str>) -> Permissions {
+    let Claim { gateway, client_id, .. } = claim;
     let name = device.name.as_str();
     match &device.permissions {
-        None => gateway.permissions(name, client_id, connect.user_name),
+        None => gateway.permissions(name, client_id, user_name),
         Some(grants) => {
             let reads_sys = gateway.reads_sys(name);
-            Permissions::granted(grants, name, client_id, connect.user_name, reads_sys)
+            Permissions::granted(grants, name, client_id, user_name, reads_sys)
         }
     }
 }

@@ -277,7 +277,17 @@ impl Plugin {
         self: &Arc<Self>,
         question: impl ConnectQuestion,
     ) -> Result<Verdict, CallError> {
-        self.call(Verify(question)).await
+        self.call(Verify(question), None).await
+    }
+
+    /// The same, with what the guest wrote to the log meanwhile, less the secrets of its manifest.
+    pub async fn verify_logged(
+        self: &Arc<Self>,
+        question: impl ConnectQuestion,
+    ) -> (Result<Verdict, CallError>, Vec<String>) {
+        let capture = Capture::quiet();
+        let verdict = self.call(Verify(question), Some(&capture)).await;
+        (verdict, capture.take())
     }
 
     /// Asks the parser what this message means.
@@ -288,10 +298,14 @@ impl Plugin {
         self: &Arc<Self>,
         question: impl PublishQuestion,
     ) -> Result<Outcome, CallError> {
-        self.call(Parse(question)).await
+        self.call(Parse(question), None).await
     }
 
-    async fn call<A: Ask>(self: &Arc<Self>, ask: A) -> Result<A::Answer, CallError> {
+    async fn call<A: Ask>(
+        self: &Arc<Self>,
+        ask: A,
+        capture: Option<&Capture>,
+    ) -> Result<A::Answer, CallError> {
         let admitted = self.breaker.admit(Instant::now()).map_err(|wait| {
             let error = CallError::Unavailable(wait);
             self.versions.load().live.counted().note_unasked(&error);
@@ -302,11 +316,11 @@ impl Plugin {
         let is_watched = versions.rollout.is_some() || self.is_traced.load(Ordering::Relaxed);
         let (result, is_live) = if is_watched {
             let versions = arc_swap::Guard::into_inner(versions);
-            Box::pin(self.watched(versions, ask, device)).await
+            Box::pin(self.watched(versions, ask, device, capture)).await
         } else {
             let live = Arc::clone(&versions.live);
             drop(versions);
-            (live.call(ask, None).await, true)
+            (live.call(ask, capture.cloned()).await, true)
         };
         let ended = match &result {
             // What a version that is tried does, decides about it and not about the plugin.
@@ -332,6 +346,7 @@ impl Plugin {
         versions: Arc<Versions>,
         ask: A,
         device: u64,
+        capture: Option<&Capture>,
     ) -> (Result<A::Answer, CallError>, bool) {
         let known_as = hash(&ask.known_as());
         let shared = ask.share();
@@ -339,7 +354,7 @@ impl Plugin {
         let rollout = versions.rollout.as_ref();
         let its = rollout.filter(|rollout| rollout.is_for(known_as));
         let Some(canary) = its.filter(|rollout| rollout.stage == Stage::Canary) else {
-            let result = self.traced(live, shared.clone()).await;
+            let result = self.traced(live, shared.clone(), capture).await;
             if let (Some(rollout), Ok(answer)) = (rollout, &result) {
                 rollout.note_live(device, answer.kind().is_refusal());
             }
@@ -348,7 +363,7 @@ impl Plugin {
             }
             return (result, true);
         };
-        let error = match self.traced(&canary.candidate, shared.clone()).await {
+        let error = match self.traced(&canary.candidate, shared.clone(), capture).await {
             Ok(answer) => {
                 canary.note_answer(device, answer.kind().is_refusal());
                 self.conclude(live, canary);
@@ -358,7 +373,7 @@ impl Plugin {
         };
         // The device need not suffer from what the new version does wrong. What the old one cannot
         // answer either is no fault of the new one.
-        let instead = self.traced(live, shared).await;
+        let instead = self.traced(live, shared, capture).await;
         if instead.is_ok() && error.kind().is_the_guests() {
             canary.note_fault(&error);
             self.conclude(live, canary);
@@ -366,18 +381,26 @@ impl Plugin {
         (instead, true)
     }
 
-    async fn traced<A>(&self, version: &Arc<Version>, ask: A) -> Result<A::Answer, CallError>
+    async fn traced<A>(
+        &self,
+        version: &Arc<Version>,
+        ask: A,
+        also: Option<&Capture>,
+    ) -> Result<A::Answer, CallError>
     where
         A: Ask<Shared = A> + Clone,
     {
         if !self.is_traced.load(Ordering::Relaxed) {
-            return version.call(ask, None).await;
+            return version.call(ask, also.cloned()).await;
         }
         let capture = Capture::default();
         let begin = Instant::now();
         let result = version.call(ask.clone(), Some(capture.clone())).await;
         let (took, asked, answer, log) =
             (begin.elapsed(), A::asked(ask), answered(&result), capture.take());
+        if let Some(also) = also {
+            also.put(&log);
+        }
         let bytes = asked.bytes() + bytes(&answer) + log.iter().map(String::len).sum::<usize>();
         // Those who watch are too slow: this one is left out.
         let Some(held) = self.traced_bytes.take(bytes) else { return result };

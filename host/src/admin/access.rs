@@ -119,7 +119,7 @@ fn needed(method: &Method, path: &str) -> Scope {
         "/v1/audit" => Scope::Admin,
         "/v1/drain" if method != Method::GET => Scope::Admin,
         // What devices send is seen there.
-        "/v1/record" => Scope::Operate,
+        "/v1/record" | "/v1/retained" => Scope::Operate,
         path if path.ends_with("/trace") => Scope::Operate,
         _ if method == Method::GET || method == Method::HEAD || method == Method::OPTIONS => {
             Scope::Read
@@ -137,6 +137,10 @@ fn shown_token<'a>(headers: &HeaderMap, tokens: &'a [Token]) -> Option<&'a Token
     tokens.iter().find(|token| token.digest == digest && scheme.eq_ignore_ascii_case("bearer"))
 }
 
+/// Characters of what was changed.
+const TEXT_CHARS_MAX: usize = 256;
+/// Files that are kept beside the one that is written to.
+const FILES_MAX: u32 = 4;
 /// Changes that are kept in memory.
 const RECENT_MAX: usize = 1_000;
 /// Bytes of the file at which it is renamed, and a new one begins.
@@ -189,8 +193,8 @@ impl Audit {
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             by: by.to_owned(),
             action: action.to_owned(),
-            what: what.to_owned(),
-            detail: detail.to_owned(),
+            what: what.chars().take(TEXT_CHARS_MAX).collect(),
+            detail: detail.chars().take(TEXT_CHARS_MAX).collect(),
         };
         if let Some(file) = &self.file
             && let Err(error) = file.lock().append(&done)
@@ -215,6 +219,12 @@ impl AuditFile {
 
     fn append(&mut self, done: &Done) -> std::io::Result<()> {
         if self.bytes >= FILE_BYTES_MAX {
+            for number in (1..FILES_MAX).rev() {
+                let older = |number: u32| self.path.with_extension(format!("jsonl.{number}"));
+                if older(number).exists() {
+                    std::fs::rename(older(number), older(number + 1))?;
+                }
+            }
             std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
             *self = Self::open(self.path.clone())?;
         }

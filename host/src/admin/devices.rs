@@ -2,6 +2,7 @@
 #![expect(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::extract::State;
@@ -14,10 +15,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Json, Path, Problem, ProblemBody, Query};
 use super::{Admin, Caller};
-use crate::devices::password::HashCost;
+use crate::devices::password::{HashCost, PasswordHash};
 use crate::devices::{
     CertificateMatch, Change, Changed, CheckedSpec, DeviceName, DeviceSpec, Entry, Filter,
-    InvalidSpec, NotChanged, Origin, Said, What,
+    InvalidSpec, NewPassword, NotChanged, Origin, Said, What,
 };
 use crate::permissions::Grant;
 
@@ -229,16 +230,14 @@ pub(super) async fn list(
         after,
     };
     let page = admin.broker.registry.page(&filter, limit);
-    let next = page.entries.last().filter(|_| page.has_more).map(|entry| {
-        let device = &entry.device;
-        URL_SAFE_NO_PAD.encode(format!("{}\0{}", device.product, device.name))
-    });
+    let next = page.next.as_ref();
+    let next = next.map(|(product, name)| URL_SAFE_NO_PAD.encode(format!("{product}\0{name}")));
     let devices = page.entries.iter().map(|entry| Device::of(entry, with_hash)).collect();
     Ok(Json(DevicePage { devices, next }))
 }
 
-/// Product and name behind which a page begins.
-fn cursor(text: &str) -> Result<(String, String), Problem> {
+/// The two names behind which a page begins.
+pub(super) fn cursor(text: &str) -> Result<(String, String), Problem> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = text.as_deref().and_then(|text| text.split_once('\0'));
@@ -336,14 +335,19 @@ async fn hashed(admin: &Admin, target: &Target, spec: CheckedSpec) -> Result<Sai
 
 type ToHash = (String, DeviceName, CheckedSpec);
 
-async fn hash_all(admin: &Admin, specs: Vec<ToHash>) -> Vec<Result<Said, InvalidSpec>> {
+/// Devices with the hash of the password that they have already, where another one is said.
+fn with_known(admin: &Admin, specs: Vec<ToHash>) -> Vec<(CheckedSpec, Option<PasswordHash>)> {
     let registry = &admin.broker.registry;
     let known = |(product, name, spec): ToHash| {
         let entry = spec.password.as_ref().and_then(|_| registry.find(&product, name.as_str()));
         let known = entry.and_then(|entry| entry.credentials.password.clone());
         (spec, known)
     };
-    let specs: Vec<_> = specs.into_iter().map(known).collect();
+    specs.into_iter().map(known).collect()
+}
+
+async fn hash_all(admin: &Admin, specs: Vec<ToHash>) -> Vec<Result<Said, InvalidSpec>> {
+    let specs = with_known(admin, specs);
     let hash = |(spec, known): (CheckedSpec, Option<_>), cost: HashCost| {
         let password = match &spec.password {
             Some(Some(password)) => Some(Some(password.hashed(known.as_ref(), cost)?)),
@@ -352,28 +356,63 @@ async fn hash_all(admin: &Admin, specs: Vec<ToHash>) -> Vec<Result<Said, Invalid
         };
         Ok(Said { spec, password })
     };
-    admin.broker.hasher.each(specs, hash).await
+    let hashed = admin.broker.hasher.each(specs, hash).await.into_iter();
+    let not_computed = || Err(InvalidSpec("its password could not be hashed".to_owned()));
+    hashed.map(|said| said.unwrap_or_else(not_computed)).collect()
 }
 
-/// Makes a change, waits until it is stored, and ends the sessions that it is to end.
+/// What is said, as if passwords had been hashed: whoever tries does not need the hashes, which are
+/// what takes long. A password that is known stands for the same one.
+fn as_if_hashed(admin: &Admin, specs: Vec<ToHash>) -> Vec<Result<Said, InvalidSpec>> {
+    let said = |(spec, known): (CheckedSpec, Option<PasswordHash>)| {
+        let password = spec.password.as_ref().map(|password| match password {
+            None => None,
+            Some(NewPassword::Hash(hash)) => Some(hash.clone()),
+            Some(NewPassword::Plain(_)) => Some(known.unwrap_or_else(PasswordHash::unknown)),
+        });
+        Ok(Said { spec, password })
+    };
+    with_known(admin, specs).into_iter().map(said).collect()
+}
+
+/// Does something to its end, also when whoever asked goes away meanwhile.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    admin: &Admin,
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let failed =
+        |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed; see its log");
+    admin.tasks.spawn(work).await.map_err(failed)?
+}
+
+/// Makes a change, waits until it is stored, and ends the sessions that it is to end. It goes on when
+/// whoever asked goes away.
 async fn make(
     admin: &Admin,
     caller: &Caller,
-    action: &str,
+    action: &'static str,
     target: &Target,
     what: What,
 ) -> Result<Changed, Problem> {
     let Target { product, name } = target;
     let forgets = matches!(what, What::Delete);
+    let told = match &what {
+        What::Add(said) | What::Change(said) | What::Import(said) => said.spec.fields().join(", "),
+        What::Delete => String::new(),
+    };
     let change = Change { product: product.clone(), name: name.clone(), what };
-    let registry = &admin.broker.registry;
-    let mut batch = registry.change(vec![change], false).map_err(not_stored)?;
-    let result = batch.results.pop().unwrap_or(Ok(Changed::Unchanged));
-    let changed = result.map_err(|error| not_changed(&error))?;
-    batch.pending.stored(registry).await.map_err(not_stored)?;
-    let sessions = admin.broker.end_sessions(&batch.ended, forgets);
-    caller.did(action, &format!("device {product}/{name}"), &format!("{sessions} sessions ended"));
-    Ok(changed)
+    let what = format!("device {product}/{name}");
+    let (broker, caller) = (Arc::clone(&admin.broker), caller.clone());
+    let made = async move {
+        let mut batch = broker.registry.change(vec![change], false).map_err(not_stored)?;
+        let result = batch.results.pop().unwrap_or(Ok(Changed::Unchanged));
+        let changed = result.map_err(|error| not_changed(&error))?;
+        batch.pending.stored(&broker.registry).await.map_err(not_stored)?;
+        let sessions = broker.end_sessions(&batch.ended, forgets);
+        caller.did(action, &what, &format!("{told}; {sessions} connections ended"));
+        Ok(changed)
+    };
+    to_its_end(admin, made).await
 }
 
 fn not_stored(error: NotStored) -> Problem {
@@ -450,9 +489,8 @@ pub(super) async fn import(
     }
     let keys: Vec<_> =
         to_hash.iter().map(|(product, name, _)| (product.clone(), name.clone())).collect();
-    // Whoever tries does not need the hashes; they are what takes long.
     let said = match dry_run {
-        true => to_hash.into_iter().map(|(_, _, spec)| Ok(Said { spec, password: None })).collect(),
+        true => as_if_hashed(&admin, to_hash),
         false => hash_all(&admin, to_hash).await,
     };
     let mut changes = Vec::new();
@@ -466,11 +504,20 @@ pub(super) async fn import(
             Err(error) => imported.refused.push(RefusedDevice { index, why: error.to_string() }),
         }
     }
-    let registry = &admin.broker.registry;
-    let batch = registry.change(changes, dry_run).map_err(not_stored)?;
-    batch.pending.stored(registry).await.map_err(not_stored)?;
-    admin.broker.end_sessions(&batch.ended, false);
-    for (index, result) in changed_places.into_iter().zip(batch.results) {
+    let count = changes.len();
+    let (broker, by) = (Arc::clone(&admin.broker), caller.clone());
+    let made = async move {
+        let registry = &broker.registry;
+        let batch = registry.change(changes, dry_run).map_err(not_stored)?;
+        batch.pending.stored(registry).await.map_err(not_stored)?;
+        let sessions = broker.end_sessions(&batch.ended, false);
+        if !dry_run {
+            by.did("import", "devices", &format!("{count} lines; {sessions} connections ended"));
+        }
+        Ok(batch.results)
+    };
+    let results = to_its_end(&admin, made).await?;
+    for (index, result) in changed_places.into_iter().zip(results) {
         match result {
             Ok(Changed::Created) => imported.created += 1,
             Ok(Changed::Updated | Changed::Deleted) => imported.updated += 1,
@@ -479,10 +526,6 @@ pub(super) async fn import(
         }
     }
     imported.refused.sort_by_key(|refused| refused.index);
-    if !dry_run && imported.created + imported.updated > 0 {
-        let Imported { created, updated, .. } = &imported;
-        caller.did("import", "devices", &format!("{created} created, {updated} updated"));
-    }
     Ok(Json(imported))
 }
 

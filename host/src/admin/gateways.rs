@@ -151,6 +151,8 @@ pub(super) struct DrainBody {
 /// Seconds over which connections end, at most.
 const OVER_SECONDS_MAX: u32 = 3_600;
 const OVER_SECONDS: u32 = 30;
+/// Bytes of a server reference.
+const REFERENCE_BYTES_MAX: usize = 1_024;
 /// Connections that end at a time.
 const STEPS_PER_SECOND: u32 = 10;
 
@@ -169,6 +171,9 @@ pub(super) async fn drain(
     if over > OVER_SECONDS_MAX {
         let detail = format!("over_seconds is at most {OVER_SECONDS_MAX}");
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
+    if order.server_reference.as_ref().is_some_and(|text| text.len() > REFERENCE_BYTES_MAX) {
+        return Err(Problem::bad_request("server_reference is longer than 1024 bytes"));
     }
     let drain = Arc::new(Drain { server_reference: order.server_reference });
     admin.broker.drain.store(Some(Arc::clone(&drain)));
@@ -193,7 +198,7 @@ async fn end_all(broker: Arc<Broker>, drain: Arc<Drain>, over_seconds: u32) {
         for session in connected.into_iter().take(share) {
             session.close(match &drain.server_reference {
                 Some(_) => ReasonCode::UseAnotherServer,
-                None => ReasonCode::ServerShuttingDown,
+                None => ReasonCode::AdministrativeAction,
             });
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
+use super::devices::to_its_end;
 use super::problem::{Json, Path, Problem, ProblemBody, Query};
 use super::{Admin, Caller};
 use crate::gateway::Gateway;
@@ -102,16 +103,27 @@ pub(super) async fn publish(
         properties: properties.as_properties(),
         expires_at: expiry(properties.as_properties(), Instant::now()),
     };
-    check(gateway, &message)?;
-    let published = operator::publish(gateway, &message).await.map_err(|error| {
-        let status = match &error {
-            NotPublished::Rejected(..) => StatusCode::UNPROCESSABLE_ENTITY,
-            NotPublished::Failed(..) => StatusCode::BAD_GATEWAY,
-            NotPublished::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
+    check(gateway, &message, properties.as_bytes().len())?;
+    let message = message.to_message();
+    let (gateway, retain) = (Arc::clone(gateway), new.retain);
+    let published = to_its_end(&admin, async move {
+        let properties = message.properties_at(Instant::now());
+        let Some(borrowed) = message.borrowed(retain, &properties) else {
+            return Err(Problem::bad_request("the topic is none"));
         };
-        Problem::new(status, error.to_string())
-    })?;
-    caller.did("publish", &format!("topic {topic}"), &format!("{} bytes", payload.len()));
+        let published = operator::publish(&gateway, &borrowed).await.map_err(|error| {
+            let status = match &error {
+                NotPublished::Rejected(..) => StatusCode::UNPROCESSABLE_ENTITY,
+                NotPublished::Failed(..) => StatusCode::BAD_GATEWAY,
+                NotPublished::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Problem::new(status, error.to_string())
+        })?;
+        let (topic, bytes) = (message.topic(), message.payload().len());
+        caller.did("publish", &format!("topic {topic}"), &format!("{bytes} bytes"));
+        Ok(published)
+    });
+    let published = published.await?;
     let operator::Published { messages, is_received, parser } = published;
     Ok(Json(PublishedBody { messages, is_received, parser }))
 }
@@ -144,7 +156,11 @@ fn decoded(what: &str, text: &str) -> Result<Vec<u8>, Problem> {
 }
 
 /// What a device of the gateway could not send either.
-fn check(gateway: &Gateway, message: &MessageRef<'_>) -> Result<(), Problem> {
+fn check(
+    gateway: &Gateway,
+    message: &MessageRef<'_>,
+    properties_bytes: usize,
+) -> Result<(), Problem> {
     let limits = &gateway.limits;
     let topic = message.topic.as_str();
     if topic == "$SYS" || topic.starts_with("$SYS/") {
@@ -155,7 +171,7 @@ fn check(gateway: &Gateway, message: &MessageRef<'_>) -> Result<(), Problem> {
         let detail = format!("the topic has more than {bytes} bytes or {levels} levels");
         return Err(Problem::bad_request(detail));
     }
-    let bytes = topic.len() + message.payload.len() + message.properties.iter().count() * 2;
+    let bytes = topic.len() + message.payload.len() + properties_bytes;
     let max = usize::try_from(limits.packet.packet_bytes_max).unwrap_or(usize::MAX);
     if bytes > max {
         let detail = format!("{bytes} bytes; a packet of this gateway has at most {max}");
@@ -265,8 +281,14 @@ pub(super) async fn remove_retained(
     if found.is_empty() {
         return Err(Problem::not_found(format!("topic {topic:?} has no retained message")));
     }
-    let removed = operator::unretain(&admin.broker, name).await;
-    removed.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-    caller.did("remove", &format!("retained message of {topic}"), "");
-    Ok(StatusCode::NO_CONTENT)
+    let (broker, topic) = (Arc::clone(&admin.broker), name.as_str().to_owned());
+    to_its_end(&admin, async move {
+        let unavailable = |why: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why);
+        let name = TopicName::parse(&topic).map_err(|error| unavailable(error.to_string()))?;
+        let removed = operator::unretain(&broker, name).await;
+        removed.map_err(|error| unavailable(error.to_string()))?;
+        caller.did("remove", &format!("retained message of {topic}"), "");
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
 }

@@ -2,16 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::serve::Listener;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -21,6 +23,8 @@ use crate::access::NetworkConfig;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes at a time; others wait to be accepted.
 const HANDSHAKES_MAX: usize = 64;
+/// Connections at a time; descriptors belong to devices.
+const CONNECTIONS_MAX: usize = 256;
 /// Connections that are through and wait for a place.
 const READY_MAX: usize = 16;
 /// How long accepting pauses when the system has no descriptor left.
@@ -29,12 +33,46 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A connection of either kind.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
+/// A connection with its place among those that may be open.
+pub(super) struct Held {
+    stream: Box<dyn Stream>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for Held {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Held {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connections that are ready for HTTP.
 pub(super) struct Network {
     address: SocketAddr,
-    ready: mpsc::Receiver<(Box<dyn Stream>, SocketAddr)>,
+    ready: mpsc::Receiver<(Held, SocketAddr)>,
     /// Ends with it.
     _tasks: JoinSet<()>,
 }
@@ -60,7 +98,7 @@ impl Network {
 }
 
 impl Listener for Network {
-    type Io = Box<dyn Stream>;
+    type Io = Held;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -79,10 +117,12 @@ impl Listener for Network {
 async fn accept(
     listener: TcpListener,
     mut tls: Option<Identity>,
-    ready: mpsc::Sender<(Box<dyn Stream>, SocketAddr)>,
+    ready: mpsc::Sender<(Held, SocketAddr)>,
 ) {
     let mut handshakes = JoinSet::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         while handshakes.len() >= HANDSHAKES_MAX {
             handshakes.join_next().await;
         }
@@ -100,7 +140,7 @@ async fn accept(
         handshakes.spawn(async move {
             if let Some(stream) = secured(stream, acceptor, peer).await {
                 // Nobody waits for it when the gateway ends.
-                let _is_taken = ready.send((stream, peer)).await;
+                let _is_taken = ready.send((Held { stream, _place: place }, peer)).await;
             }
         });
     }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::devices::cursor;
 use super::problem::{Json, Path, Problem, ProblemBody, Query};
 use super::{Admin, Caller};
 use crate::attempts::{self, Wanted};
@@ -62,7 +65,7 @@ pub(super) struct SessionQuery {
     prefix: Option<String>,
     /// Those that have a connection, or none.
     connected: Option<bool>,
-    /// Client identifier behind which the answer begins.
+    /// `next` of the answer before.
     after: Option<String>,
 }
 
@@ -82,13 +85,16 @@ pub(super) struct Sessions {
 pub(super) async fn list(
     State(admin): State<Admin>,
     Query(query): Query<SessionQuery>,
-) -> Json<Sessions> {
+) -> Result<Json<Sessions>, Problem> {
+    let after = query.after.as_deref().map(cursor).transpose()?;
     let mut found = admin.broker.sessions.all();
     found.retain(|session| {
         let key = &session.key;
         query.product.as_deref().is_none_or(|product| product == &*key.product)
             && query.prefix.as_deref().is_none_or(|prefix| key.client_id.starts_with(prefix))
-            && query.after.as_deref().is_none_or(|after| &*key.client_id > after)
+            && after.as_ref().is_none_or(|(client_id, product)| {
+                (&*key.client_id, &*key.product) > (client_id.as_str(), product.as_str())
+            })
             && query.connected.is_none_or(|connected| connected == session.is_connected())
             && query.device.as_deref().is_none_or(|name| session.device().name.as_str() == name)
     });
@@ -98,8 +104,12 @@ pub(super) async fn list(
     let has_more = found.len() > SESSIONS_MAX;
     found.truncate(SESSIONS_MAX);
     let last = found.last().filter(|_| has_more);
-    let next = last.map(|session| session.key.client_id.to_string());
-    Json(Sessions { sessions: found.iter().map(|one| SessionBody::of(one)).collect(), next })
+    let next = last.map(|session| {
+        let key = &session.key;
+        URL_SAFE_NO_PAD.encode(format!("{}\0{}", key.client_id, key.product))
+    });
+    let sessions = found.iter().map(|one| SessionBody::of(one)).collect();
+    Ok(Json(Sessions { sessions, next }))
 }
 
 fn find(admin: &Admin, product: &str, client_id: &str) -> Result<Arc<Session>, Problem> {

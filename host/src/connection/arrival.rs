@@ -149,10 +149,10 @@ async fn establish(arrival: Box<Arrival>) -> Option<Box<Connection>> {
     let Accepted { client, connack, will, keep_alive, expires_at, .. } = accepted;
     if let (Some(tls), Some(session)) = (&gateway.tls, &peer.tls) {
         place.set_live(tls.enter(session, &client.session, client.generation));
-        // Revoked since it was looked at: nothing that it sent behind CONNECT is done.
-        if client.session.must_close(client.generation).is_some() {
-            rest.clear();
-        }
+    }
+    // Revoked or disabled since it was looked at: nothing that it sent behind CONNECT is done.
+    if client.session.must_close(client.generation).is_some() {
+        rest.clear();
     }
     let now = Instant::now();
     let deadlines = Deadlines {

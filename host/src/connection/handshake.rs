@@ -76,6 +76,10 @@ pub(super) async fn accept(
     let (connect, _) = decode_first(&bytes, &gateway.limits.connect_packet).ok()??;
     let mut trail = Trail::begin();
     let handled = connect::handle(gateway, &connect, peer, &mut unverified, &mut trail).await;
+    if let Err(refusal) = &handled {
+        let (code, why) = (refusal.reason_code.name(), &refusal.message);
+        trail.refused_at_last("connect", format!("{code}: {why}"));
+    }
     gateway.broker.attempts.keep(who(&connect, peer, gateway), trail, handled.is_ok());
     match handled {
         Ok(mut accepted) => {

@@ -193,7 +193,7 @@ impl Fields {
         Self { reader: csv_core::Reader::new(), text: Vec::new(), ends: vec![0; COLUMNS_MAX + 1] }
     }
 
-    /// The fields of one record, without the spaces around them.
+    /// The fields of one record.
     fn of(&mut self, record: &[u8]) -> Result<Vec<String>, String> {
         self.reader.reset();
         self.text.resize(record.len() + 1, 0);
@@ -218,7 +218,7 @@ impl Fields {
         for end in self.ends.iter().take(count) {
             let field = self.text.get(begin..*end).unwrap_or_default();
             let field = std::str::from_utf8(field).map_err(|_| "it is not UTF-8".to_owned())?;
-            fields.push(field.trim().to_owned());
+            fields.push(field.to_owned());
             begin = *end;
         }
         Ok(fields)
@@ -237,7 +237,10 @@ fn device(columns: &[Column], record: &[String]) -> Result<DeviceSpec, String> {
     let mut attributes = BTreeMap::new();
     // A field that is empty says nothing: whoever imports does not take away.
     for (column, field) in columns.iter().zip(record).filter(|(_, field)| !field.is_empty()) {
-        let text = Some(field.clone());
+        // Spaces belong to a password; elsewhere a spreadsheet put them there.
+        let is_secret = matches!(column, Column::Password | Column::PasswordHash);
+        let field = if is_secret { field.as_str() } else { field.trim() };
+        let text = Some(field.to_owned());
         match column {
             Column::Product => spec.product = text,
             Column::Name => spec.name = text,
@@ -248,7 +251,7 @@ fn device(columns: &[Column], record: &[String]) -> Result<DeviceSpec, String> {
             Column::Fingerprint => spec.certificate_fingerprint = text,
             Column::CommonName => spec.certificate_common_name = text,
             Column::Enabled => spec.enabled = Some(yes_or_no(field)?),
-            Column::Attribute(name) => drop(attributes.insert(name.clone(), field.clone())),
+            Column::Attribute(name) => drop(attributes.insert(name.clone(), field.to_owned())),
         }
     }
     spec.attributes = (!attributes.is_empty()).then_some(attributes);
@@ -319,9 +322,9 @@ impl<R: Read> Records<R> {
     fn next_quoted(&mut self) -> Result<Option<Numbered>, FileError> {
         let Some((number, first)) = self.next_line()? else { return Ok(None) };
         let Ok(mut record) = first else { return Ok(Some((number, first))) };
-        let quotes = |line: &[u8]| line.iter().filter(|byte| **byte == b'"').count();
-        let mut open = quotes(&record) % 2;
-        while open == 1 {
+        let mut quoting = Quoting::default();
+        quoting.read(&record);
+        while quoting.is_open {
             let mut line = Vec::new();
             let length = read_line(&mut self.reader, &mut line)?;
             self.number += u64::from(length > 0);
@@ -329,10 +332,35 @@ impl<R: Read> Records<R> {
                 let why = "a quote is opened and not closed".to_owned();
                 return Ok(Some((number, Err(why))));
             }
-            open = (open + quotes(&line)) % 2;
+            quoting.read(&line);
             record.append(&mut line);
         }
         Ok(Some((number, Ok(record))))
+    }
+}
+
+/// Whether the end of a line lies within quotes. Only a quote at the begin of a field opens them.
+#[derive(Default)]
+struct Quoting {
+    is_open: bool,
+    is_within_field: bool,
+    is_quoted: bool,
+}
+
+impl Quoting {
+    fn read(&mut self, line: &[u8]) {
+        for byte in line {
+            match byte {
+                b'"' if !self.is_within_field => {
+                    *self = Self { is_open: true, is_within_field: true, is_quoted: true };
+                }
+                // Two of them are one quote, which closes and opens again.
+                b'"' if self.is_quoted => self.is_open = !self.is_open,
+                b',' if !self.is_open => *self = Self::default(),
+                b'\r' | b'\n' if !self.is_open => {}
+                _ => self.is_within_field = true,
+            }
+        }
     }
 }
 
@@ -419,6 +447,17 @@ mod tests {
         let open = format!("sn,user_name\nSN_1,\"a\n{}", "x\n".repeat(LINE_BYTES_MAX));
         let lines = read(&open, Format::Csv);
         assert!(lines[0].1.as_ref().unwrap_err().contains("quote"), "{:?}", lines[0]);
+    }
+
+    #[test]
+    fn spaces_and_quotes_of_a_password_are_its_own() {
+        let text = "sn,password\nSN_1,\" a \"\nSN_2,b\"c\nSN_3, d\n";
+        let lines = read(text, Format::Csv);
+        let passwords = [" a ", "b\"c", " d"];
+        for (line, password) in lines.iter().zip(passwords) {
+            assert!(line.1.as_ref().unwrap().contains(&format!("{password:?}")), "{line:?}");
+        }
+        assert_eq!(lines.len(), 3);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::{hmac, pbkdf2, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -117,6 +118,11 @@ impl PasswordHash {
         let salt = SaltString::encode_b64(&salt).map_err(|why| failed(why.to_string()))?;
         let hash = cost.argon2().hash_password(password, &salt);
         hash.map(|hash| Self(hash.to_string().into())).map_err(|why| failed(why.to_string()))
+    }
+
+    /// One that stands for a hash which is not computed; it is of no password.
+    pub(crate) fn unknown() -> Self {
+        Self("$none$".into())
     }
 
     /// Whether it is the hash of `password`. Takes milliseconds.
@@ -268,8 +274,19 @@ impl Hasher {
         Ok(self.compute(check).await.unwrap_or(false))
     }
 
-    /// Computes `work` for each of `items`, some at a time, so that logins come between.
-    pub(crate) async fn each<T, U>(&self, items: Vec<T>, work: fn(T, HashCost) -> U) -> Vec<U>
+    /// Whether a hash costs what new ones do.
+    pub(crate) fn is_own(&self, hash: &PasswordHash) -> bool {
+        let HashCost { memory_kib, passes } = self.cost;
+        hash.as_str().starts_with(&format!("$argon2id$v=19$m={memory_kib},t={passes},p=1$"))
+    }
+
+    /// Computes `work` for each of `items`, some at a time, so that logins come between. `None`
+    /// stands for what was not computed.
+    pub(crate) async fn each<T, U>(
+        &self,
+        items: Vec<T>,
+        work: fn(T, HashCost) -> U,
+    ) -> Vec<Option<U>>
     where
         T: Send + 'static,
         U: Send + 'static,
@@ -280,11 +297,17 @@ impl Hasher {
             let go: Vec<T> = items.by_ref().take(GO).collect();
             (!go.is_empty()).then_some(go)
         });
-        let computed = goes.map(|go| {
-            self.compute(move || go.into_iter().map(|item| work(item, cost)).collect::<Vec<U>>())
-        });
-        let computed = futures_util::future::join_all(computed).await;
-        computed.into_iter().flatten().flatten().collect()
+        let compute = |go: Vec<T>| async move {
+            let count = go.len();
+            let all = move || go.into_iter().map(|item| Some(work(item, cost))).collect();
+            let computed: Option<Vec<Option<U>>> = self.compute(all).await;
+            computed.unwrap_or_else(|| std::iter::repeat_with(|| None).take(count).collect())
+        };
+        // One thread is left for those who log in, where there are several; what waits for a thread
+        // is one go at most.
+        let at_a_time = self.threads.saturating_sub(1).max(1);
+        let computed = futures_util::stream::iter(goes.map(compute)).buffered(at_a_time);
+        computed.collect::<Vec<_>>().await.into_iter().flatten().collect()
     }
 
     async fn compute<T: Send + 'static>(
@@ -393,6 +416,6 @@ mod tests {
         assert!(beyond.is_err());
         assert_eq!(hasher.is_of(None, b"secret").await, Ok(false), "there is none");
         let lengths = hasher.each(vec![b"a".to_vec(); 50], |password, _| password.len()).await;
-        assert_eq!(lengths, [1; 50]);
+        assert_eq!(lengths, [Some(1); 50]);
     }
 }

@@ -185,8 +185,8 @@ pub(crate) struct Filter {
 /// Devices in the order of products and names.
 pub(crate) struct Page {
     pub(crate) entries: Vec<Arc<Entry>>,
-    /// Whether there are more.
-    pub(crate) has_more: bool,
+    /// Product and name of the last one that was looked at, where there are more.
+    pub(crate) next: Option<(String, String)>,
 }
 
 impl Registry {
@@ -405,9 +405,9 @@ impl Registry {
         self.entries.read().products().map(|(name, place)| (name, place.count())).collect()
     }
 
-    /// Notes that a device connected from an address, given as its hash.
-    pub(crate) fn saw(&self, entry: &Arc<Entry>, address: u64) {
-        let before = entry.standing.saw(now(), address);
+    /// Notes that a device connected.
+    pub(crate) fn saw(&self, entry: &Arc<Entry>) {
+        let before = entry.standing.saw(now());
         if self.store.is_some()
             && before <= self.seen_stored_at.load(Ordering::Relaxed)
             && entry.device.origin != Origin::Configured
@@ -441,7 +441,7 @@ impl Registry {
 /// Whether a device is admitted as it is; otherwise its entry has to be changed.
 fn admissible(entry: &Entry, admitting: &Admitting) -> Result<bool, NotAdmitted> {
     let device = &entry.device;
-    if device.origin != Origin::AutoCreated && !admitting.may_be_taken {
+    if entry.has_credentials() && !admitting.may_be_taken {
         return Err(NotAdmitted::Taken(device.name.clone()));
     }
     if !device.enabled && !admitting.enables {

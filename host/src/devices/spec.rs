@@ -180,6 +180,20 @@ impl DeviceSpec {
 }
 
 impl CheckedSpec {
+    /// What is said, by name.
+    pub(crate) fn fields(&self) -> Vec<&'static str> {
+        let said = [
+            ("serial_number", self.serial_number.is_some()),
+            ("user_name", self.user_name.is_some()),
+            ("password", self.password.is_some()),
+            ("certificate", self.certificate.is_some()),
+            ("attributes", self.attributes.is_some()),
+            ("permissions", self.permissions.is_some()),
+            ("enabled", self.enabled.is_some()),
+        ];
+        said.iter().filter(|(_, is_said)| *is_said).map(|(name, _)| *name).collect()
+    }
+
     /// The name of the device that it is about.
     pub(crate) fn device_name(&self) -> Result<DeviceName, InvalidSpec> {
         if let Some(name) = &self.name {

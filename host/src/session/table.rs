@@ -225,7 +225,10 @@ impl Sessions {
             let device = session.device();
             devices.contains(&(&*device.product, device.name.as_str()))
         };
-        self.by_key.lock().values().filter(is_its).map(Arc::clone).collect()
+        // Looked at without the lock that every CONNECT needs.
+        let mut found = self.all();
+        found.retain(|session| is_its(&session));
+        found
     }
 
     /// The session of a client identifier.

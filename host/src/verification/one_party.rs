@@ -2,12 +2,14 @@
 //!
 //! An unknown device takes as long as a wrong password, and is told the same.
 
+use std::sync::Arc;
+
 use portreeve_mqtt::ReasonCode;
 
 use super::{Admission, Claim, STAGE, check_lockout, permissions};
 use crate::attempts::Trail;
 use crate::devices::password::HasherBusy;
-use crate::devices::{Candidate, Certified, Origin};
+use crate::devices::{Candidate, Certified, Entry, Origin};
 use crate::reason::Refusal;
 
 /// Decides about a CONNECT.
@@ -19,21 +21,17 @@ pub(super) async fn verify(claim: Claim<'_>, trail: &mut Trail) -> Result<Admiss
     });
     let registry = &broker.registry;
     let candidate = registry.candidate(&claim.gateway.product, claim.user_name(), shown);
+    if let Some(Candidate { entry, is_certified: true }) = &candidate
+        && !entry.needs_password()
+    {
+        // There is nothing to guess, so there is nothing to lock out of.
+        trail.passed(STAGE, format!("its certificate is that of {}", entry.device.name));
+        return admitted(claim, Arc::clone(entry));
+    }
     let attempt = claim.attempt();
-    let is_known = candidate
-        .as_ref()
-        .is_some_and(|candidate| candidate.entry.standing.came_from(attempt.address));
-    check_lockout(claim, attempt, is_known)?;
-    let proven = match candidate {
-        Some(Candidate { entry, is_certified: true }) if !entry.needs_password() => {
-            trail.passed(STAGE, format!("its certificate is that of {}", entry.device.name));
-            Some(entry)
-        }
-        candidate => {
-            let is_right = has_password(claim, candidate.as_ref(), trail).await?;
-            candidate.filter(|_| is_right).map(|candidate| candidate.entry)
-        }
-    };
+    check_lockout(claim, attempt)?;
+    let is_right = has_password(claim, candidate.as_ref(), trail).await?;
+    let proven = candidate.filter(|_| is_right).map(|candidate| candidate.entry);
     let Some(entry) = proven else {
         broker.lockout.failed(attempt, tokio::time::Instant::now());
         let message = match shown {
@@ -43,11 +41,17 @@ pub(super) async fn verify(claim: Claim<'_>, trail: &mut Trail) -> Result<Admiss
         return Err(Refusal::new(ReasonCode::BadUserNameOrPassword, message));
     };
     broker.lockout.succeeded(attempt);
+    admitted(claim, entry)
+}
+
+/// The device of an entry that was proven.
+fn admitted(claim: Claim<'_>, entry: Arc<Entry>) -> Result<Admission, Refusal> {
     if !entry.device.enabled {
         let message = format!("device {} is disabled", entry.device.name);
         return Err(Refusal::new(ReasonCode::NotAuthorized, message));
     }
-    let permissions = permissions(claim, &entry.device);
+    // A certificate proves the user name of its device, and none that CONNECT makes up.
+    let permissions = permissions(claim, &entry.device, entry.credentials.user_name.as_deref());
     Ok(Admission::for_ever(entry.device.clone(), Some(entry), permissions))
 }
 
@@ -73,7 +77,7 @@ async fn has_password(
         return Ok(true);
     }
     let hash = candidate.and_then(|candidate| candidate.entry.credentials.password.clone());
-    let is_own = hash.as_ref().is_none_or(|hash| hash.as_str().starts_with("$argon2"));
+    let is_own = hash.as_ref().is_none_or(|hash| broker.hasher.is_own(hash));
     let busy = |HasherBusy { retry_after }| {
         broker.metrics.passwords_not_checked.add(1);
         let message = "too many devices connect at once";

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use portreeve_mqtt::ReasonCode;
 use portreeve_plugin::contract::{Refusal as GuestRefusal, RefusalReason, Verdict};
 use portreeve_plugin::{CallError, Plugin};
@@ -30,19 +31,9 @@ pub(super) async fn verify(
     trail: &mut Trail,
 ) -> Result<Step, Refusal> {
     let gateway = claim.gateway;
-    let attempt = claim.attempt();
-    check_lockout(claim, attempt, false)?;
-    if claim.connect.authentication_method().is_some() {
-        // Each step of a challenge is a question of its own.
-        return match decide(gateway, plugin, question).await? {
-            Decision::Challenge(data) => Ok(Step::Challenge(data)),
-            Decision::Admit(admission) => {
-                trail.passed(STAGE, format!("the plugin {} admits it", plugin.name()));
-                admitted(claim, &admission).map(Step::Admitted)
-            }
-        };
-    }
-    let key = key(gateway, plugin, &question);
+    let has_method = claim.connect.authentication_method().is_some();
+    // Each step of a challenge is a question of its own.
+    let key = if has_method { None } else { key(gateway, plugin, &question) };
     let kept = key.and_then(|key| gateway.verdicts.find(&key, Instant::now()));
     if let Some(reused) = kept
         && is_current(gateway, &reused)
@@ -51,12 +42,25 @@ pub(super) async fn verify(
         trail.passed(STAGE, format!("the plugin {} admitted it before (cache-for)", plugin.name()));
         return Ok(Step::Admitted(reused_admission(claim, reused)));
     }
-    let answer = ask(gateway, plugin, question, key, trail).await;
-    let admission = answer.inspect_err(|refusal| {
+    let attempt = claim.attempt();
+    check_lockout(claim, attempt)?;
+    let count_failure = |refusal: &Refusal| {
         if refusal.reason_code == ReasonCode::BadUserNameOrPassword {
             gateway.broker.lockout.failed(attempt, Instant::now());
         }
-    })?;
+    };
+    if has_method {
+        let decided = decide(gateway, plugin, question, trail).await;
+        let admission = match decided.inspect_err(count_failure)? {
+            Decision::Challenge(data) => return Ok(Step::Challenge(data)),
+            Decision::Admit(admission) => admission,
+        };
+        gateway.broker.lockout.succeeded(attempt);
+        trail.passed(STAGE, format!("the plugin {} admits it", plugin.name()));
+        return admitted(claim, &admission).map(Step::Admitted);
+    }
+    let answer = ask(gateway, plugin, question, key, trail).await;
+    let admission = answer.inspect_err(count_failure)?;
     gateway.broker.lockout.succeeded(attempt);
     trail.passed(STAGE, format!("the plugin {} admits it", plugin.name()));
     let admitted = admitted(claim, &admission)?;
@@ -66,8 +70,12 @@ pub(super) async fn verify(
     Ok(Step::Admitted(admitted))
 }
 
-/// Whether the registry still has the device as it was when the verdict was given.
+/// Whether the registry still has the device as it was when the verdict was given, and the policy of
+/// now would let it in.
 fn is_current(gateway: &Gateway, reused: &Reused) -> bool {
+    if reused.entry.has_credentials() && !gateway.rules().admits_taken_names {
+        return false;
+    }
     let device = &reused.entry.device;
     let current = gateway.broker.registry.find(&device.product, device.name.as_str());
     current.is_some_and(|current| Arc::ptr_eq(&current, &reused.entry))
@@ -100,12 +108,16 @@ async fn ask(
     trail: &mut Trail,
 ) -> Answer {
     let Some(key) = key else {
-        return undisputed(decide(gateway, plugin, question).await).map(Arc::new);
+        return undisputed(decide(gateway, plugin, question, trail).await).map(Arc::new);
     };
     let (gateway_of, plugin_of) = (Arc::clone(gateway), Arc::clone(plugin));
+    let said = Arc::new(Mutex::new(Trail::begin()));
+    let lines_of = Arc::clone(&said);
     let flight = move || {
         async move {
-            let answer = undisputed(decide(&gateway_of, &plugin_of, question).await);
+            let mut said = Trail::begin();
+            let answer = undisputed(decide(&gateway_of, &plugin_of, question, &mut said).await);
+            *lines_of.lock() = said;
             gateway_of.verdicts.landed(&key);
             answer.map(Arc::new)
         }
@@ -116,7 +128,10 @@ async fn ask(
         gateway.broker.metrics.verdicts_shared.add(1);
         trail.note(STAGE, "the same is being asked already; it waits for the answer");
     }
-    flight.await
+    let answer = flight.await;
+    // Empty for those who joined: the lines are of who asked.
+    trail.append(&said.lock());
+    answer
 }
 
 /// What a verifier decided.
@@ -140,6 +155,7 @@ async fn decide(
     gateway: &Gateway,
     plugin: &Arc<Plugin>,
     question: WhoIsThis,
+    trail: &mut Trail,
 ) -> Result<Decision, Refusal> {
     if let Some(rate) = &gateway.verification_rate
         && let Err(wait) = rate.take(Instant::now())
@@ -149,7 +165,11 @@ async fn decide(
         return Err(Refusal::new(ReasonCode::QuotaExceeded, message).retry_after(spread(wait)));
     }
     let has_method = question.has_method();
-    let verdict = plugin.verify(question).await;
+    let password = question.password_text();
+    let (verdict, lines) = plugin.verify_logged(question).await;
+    for line in lines {
+        trail.note("plugin", masked(line, password.as_deref()));
+    }
     let unusable = |message: &str| {
         gateway.broker.metrics.verifier_faults.add(1);
         if plugin.may_log() {
@@ -170,6 +190,14 @@ async fn decide(
             }
             Ok(Decision::Admit(admission))
         }
+    }
+}
+
+/// A plugin's line without the password that it was asked about.
+fn masked(line: String, password: Option<&str>) -> String {
+    match password.filter(|password| !password.is_empty()) {
+        Some(password) => line.replace(password, "(masked)"),
+        None => line,
     }
 }
 
@@ -246,6 +274,6 @@ fn reused_admission(claim: Claim<'_>, reused: Reused) -> Admission {
 
 fn of_entry(claim: Claim<'_>, entry: Arc<Entry>, expires_in: Option<u32>) -> Admission {
     let device = Arc::clone(&entry.device);
-    let permissions = permissions(claim, &device);
+    let permissions = permissions(claim, &device, claim.connect.user_name);
     Admission { expires_in, ..Admission::for_ever(device, Some(entry), permissions) }
 }

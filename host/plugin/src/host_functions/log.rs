@@ -84,12 +84,26 @@ const CAPTURED_LINES_MAX: usize = 100;
 
 /// What a guest logs during one call that is traced.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Capture(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Capture {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Whether it takes only what is written to the log anyhow: nothing is made for it alone.
+    is_quiet: bool,
+}
 
 impl Capture {
+    /// One that takes only what is written to the log anyhow.
+    pub(crate) fn quiet() -> Self {
+        Self { is_quiet: true, ..Self::default() }
+    }
+
     /// The lines so far.
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock())
+        std::mem::take(&mut self.lines.lock())
+    }
+
+    /// Takes lines that another one has.
+    pub(crate) fn put(&self, lines: &[String]) {
+        self.lines.lock().extend_from_slice(lines);
     }
 }
 
@@ -102,13 +116,18 @@ impl CaptureSlot {
         *self.0.lock() = capture;
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.lock().is_none()
+    /// Whether it takes lines that the log does not.
+    fn takes_all(&self) -> bool {
+        self.0.lock().as_ref().is_some_and(|capture| !capture.is_quiet)
+    }
+
+    fn takes(&self, level: GuestLevel) -> bool {
+        self.0.lock().as_ref().is_some_and(|capture| !capture.is_quiet || is_enabled(level))
     }
 
     fn note(&self, level: GuestLevel, line: String) {
         if let Some(capture) = &*self.0.lock() {
-            let mut lines = capture.0.lock();
+            let mut lines = capture.lines.lock();
             if lines.len() < CAPTURED_LINES_MAX {
                 lines.push(format!("{}: {line}", level_name(level)));
             }
@@ -129,7 +148,7 @@ const fn level_name(level: GuestLevel) -> &'static str {
 /// Writes a line of a plugin if its limit allows, and leaves it in the trace of the call.
 pub(crate) fn write_line(shared: &Shared, capture: &CaptureSlot, level: GuestLevel, line: &str) {
     let (plugin, limiter) = (shared.name.as_str(), &shared.log);
-    if !capture.is_empty() {
+    if capture.takes(level) {
         capture.note(level, limiter.clip(&shared.masked(line)));
     }
     if !is_enabled(level) {
@@ -161,7 +180,7 @@ fn is_enabled(level: GuestLevel) -> bool {
 
 impl Host for GuestState {
     fn log(&mut self, level: GuestLevel, message: String, fields: Vec<(String, String)>) {
-        if !is_enabled(level) && self.capture.is_empty() {
+        if !is_enabled(level) && !self.capture.takes_all() {
             return;
         }
         let mut line = message;
@@ -175,7 +194,7 @@ impl Host for GuestState {
     }
 
     fn enabled(&mut self, level: GuestLevel) -> bool {
-        is_enabled(level) || !self.capture.is_empty()
+        is_enabled(level) || self.capture.takes_all()
     }
 }
 

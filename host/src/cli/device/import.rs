@@ -22,6 +22,8 @@ use crate::cli::output;
 
 /// Devices of one request.
 const BATCH: usize = 1_000;
+/// Bytes of the file that one request is about: the API takes 16 MiB.
+const BATCH_BYTES: u64 = 4 << 20;
 /// Lines that are told of one by one; `--report` has all of them.
 const TOLD_MAX: u64 = 20;
 
@@ -166,6 +168,7 @@ impl Import {
         };
         let mut tally = Tally::default();
         let mut batch: Vec<(u64, DeviceSpec)> = Vec::new();
+        let mut sent = 0;
         let mut twice = self.dry_run.then(Twice::default);
         for line in lines {
             let Line { number, device } = line.map_err(|error| of_file(&error))?;
@@ -181,7 +184,8 @@ impl Import {
                 }
                 Err(why) => refusals.tell(number, &why, &mut tally)?,
             }
-            if batch.len() >= BATCH {
+            if batch.len() >= BATCH || bytes.load(Ordering::Relaxed) >= sent + BATCH_BYTES {
+                sent = bytes.load(Ordering::Relaxed);
                 self.send(&mut batch, &mut tally, &mut refusals).await?;
                 progress.set_position(bytes.load(Ordering::Relaxed));
                 progress.set_message(told(&tally));
@@ -279,7 +283,7 @@ fn progress(length: Option<u64>) -> ProgressBar {
 pub(crate) struct Export {
     /// Where to: .csv or .jsonl; standard output where it is left out.
     file: Option<PathBuf>,
-    /// How it is written, where its name does not tell; JSON lines hold permissions, too.
+    /// How it is written, where its name does not tell; CSV has no attributes and no permissions.
     #[arg(long, value_parser = ["csv", "jsonl"])]
     format: Option<String>,
     /// Of this product only.
@@ -366,7 +370,7 @@ fn json_line(device: &Value) -> String {
 
 fn csv_line(device: &Value) -> String {
     let field = |column: &str| match device.get(column) {
-        Some(Value::String(text)) if text.contains([',', '"', '\r', '\n']) => {
+        Some(Value::String(text)) if text.contains([',', '"', '\r', '\n', ' ']) => {
             format!("\"{}\"", text.replace('"', "\"\""))
         }
         Some(Value::String(text)) => text.clone(),

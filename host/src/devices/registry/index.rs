@@ -231,7 +231,14 @@ impl Entries {
                 _ => false,
             };
             if is_as_it_was_made {
-                self.set(after.as_ref(), before.as_ref());
+                // Who was let in before had to go already; from now on it is let in again.
+                let renewed = before.as_ref().map(|before| {
+                    let is_over = before.standing.is_over();
+                    if is_over { Arc::new(before.renewed()) } else { Arc::clone(before) }
+                });
+                // What it is found by may be another one's by now.
+                let renewed = renewed.filter(|entry| self.check(entry).is_ok());
+                self.set(after.as_ref(), renewed.as_ref());
             }
         }
     }
@@ -285,8 +292,9 @@ impl Entries {
     }
 
     pub(super) fn page(&self, filter: &Filter, limit: usize) -> Page {
-        let mut page = Page { entries: Vec::new(), has_more: false };
+        let mut page = Page { entries: Vec::new(), next: None };
         let mut looked_at = 0;
+        let mut last: Option<&Arc<Entry>> = None;
         for (product, place) in &self.products {
             if filter.product.as_deref().is_some_and(|wanted| wanted != &**product) {
                 continue;
@@ -301,9 +309,13 @@ impl Entries {
             for entry in place.matching(filter, from) {
                 looked_at += 1;
                 if page.entries.len() >= limit || looked_at > LOOKED_AT_MAX {
-                    page.has_more = true;
+                    page.next = last.map(|entry| {
+                        let device = &entry.device;
+                        (device.product.to_string(), device.name.to_string())
+                    });
                     return page;
                 }
+                last = Some(entry);
                 if filter.admits(entry) {
                     page.entries.push(Arc::clone(entry));
                 }

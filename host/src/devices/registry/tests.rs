@@ -195,8 +195,8 @@ fn pages_come_in_order_and_whole() {
             (entry.device.product.to_string(), entry.device.name.to_string())
         };
         names.extend(page.entries.iter().map(key));
-        filter.after = names.last().cloned();
-        if !page.has_more {
+        filter.after = page.next;
+        if filter.after.is_none() {
             break;
         }
     }
