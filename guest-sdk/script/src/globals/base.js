@@ -2,7 +2,7 @@
 // may change it.
 (function (native, parts) {
   "use strict";
-  const { Promise, Date, Error, RangeError, String, JSON, Math } = globalThis;
+  const { Promise, Date, Function, Error, RangeError, String, JSON, Math } = globalThis;
   const { write, random } = native;
   const define = (name, value) =>
     Object.defineProperty(globalThis, name, {
@@ -47,9 +47,9 @@
   parts.date = (milliseconds) => new Date(milliseconds);
 
   // How clouds call their functions. The first answer counts.
-  const isPending = { pending: true };
+  const then = Function.prototype.call.bind(Promise.prototype.then);
   parts.invoke = (handler, event, context) => {
-    let settle = isPending, fail = isPending, isDone = false;
+    let settle, fail, isDone = false;
     const promise = new Promise((resolve, reject) => { settle = resolve; fail = reject; });
     const callback = (error, value) => {
       if (isDone) return;
@@ -64,8 +64,14 @@
     }
     const returned = handler(event, context, callback);
     if (returned !== undefined && !isDone) {
-      isDone = true;
-      settle(returned);
+      // A promise may be beside the callback, and then the callback comes first.
+      const succeed = (value) => callback(null, value);
+      try {
+        then(returned, succeed, fail);
+      } catch {
+        // No promise of the engine's own.
+        then(new Promise((resolve) => resolve(returned)), succeed, fail);
+      }
     }
     return promise;
   };
