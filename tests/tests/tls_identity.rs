@@ -44,6 +44,7 @@ fn one_party() -> RunningTls {
         openssl_writes.trim_end_matches(':')
     );
     let rules = "[[gateway.topic_rule]]\neffect = \"allow\"\naction = \"both\"\ntopic = \"of/%d\"\n\
+         [[gateway.topic_rule]]\neffect = \"allow\"\naction = \"both\"\ntopic = \"user/%u\"\n\
          [[gateway.topic_rule]]\neffect = \"deny\"\naction = \"both\"\ntopic = \"#\"\n";
     let optional = CLIENT.replace("required", "optional");
     TlsGateway::new()
@@ -112,6 +113,10 @@ fn a_device_of_the_registry_is_who_its_certificate_says() {
                 Ok(name) => {
                     assert_eq!(outcome, Outcome::Accepted, "{what} {tls}");
                     is_device(&mut open, name);
+                    // The user name of the device, where it has one, and none that it makes up.
+                    let is_plain = if name == "plain" { 0 } else { 0x87 };
+                    let answer = open.asks(&subscribe("user/plain"), 6);
+                    assert_eq!(answer.last(), Some(&is_plain), "{what} {tls}");
                 }
                 Err(wanted) => assert_eq!(outcome, wanted, "{what} {tls}"),
             }
