@@ -182,12 +182,8 @@ fn line(what: &str, text: String, is_met: bool) -> Line {
     Line { is_met: Some(is_met), ..Line::plain(what, text) }
 }
 
-/// Imports `count` devices with passwords, then lets some of them in.
-pub async fn import(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (process, address) =
-        gateway(folder.path(), "[[gateway]]\nname = \"main\"\nverification = \"one-party\"\n");
-    tell("writing the file");
+/// A file with `count` good lines and three bad ones.
+fn devices_csv(count: usize) -> String {
     let mut text = "SN,MQTT UserName,MQTT Password,attribute.site\n".to_owned();
     for number in 0..count {
         let site = number % 1_000;
@@ -195,8 +191,17 @@ pub async fn import(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
             writeln!(text, "SN_{number:08},user-{number:08},secret-{number:08},site-{site}");
     }
     text.push_str("SN 1,a,b,\nSN_9,only-two\nSN_99999999,user-00000001,taken,\n");
+    text
+}
+
+/// Imports `count` devices with passwords, then lets some of them in.
+pub async fn import(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (process, address) =
+        gateway(folder.path(), "[[gateway]]\nname = \"main\"\nverification = \"one-party\"\n");
+    tell("writing the file");
     let file = folder.path().join("devices.csv");
-    std::fs::write(&file, text).expect("it is written");
+    std::fs::write(&file, devices_csv(count)).expect("it is written");
     let before = resident_bytes(process.pid());
     tell("importing");
     let data = folder.path().join("data");
@@ -205,95 +210,101 @@ pub async fn import(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
     command.args(["device", "import", "--json"]).arg(&file).arg("--data").arg(&data);
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it ends");
     let output = output.expect("it runs");
-    let (took, cpu) = (begin.elapsed(), cpu_time(process.pid()) - cpu);
+    let (took, cpu) = (begin.elapsed().as_secs_f64(), cpu_time(process.pid()) - cpu);
+    let cpu = cpu.as_secs_f64();
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let bytes = resident_bytes(process.pid()).saturating_sub(before);
     let each = bytes / u64::try_from(count.max(1)).expect("it fits");
     let is_whole = said["created"] == count && said["refused"] == 3;
-    let mut lines = vec![
-        line(
-            "import",
-            format!(
-                "{count} devices in {:.1} s, {:.1} s CPU: {said}",
-                took.as_secs_f64(),
-                cpu.as_secs_f64()
-            ),
-            is_whole,
-        ),
-        line(
-            "memory",
-            format!("{} MiB more, {each} bytes for each device", bytes >> 20),
-            each < 1_024,
-        ),
-    ];
+    let text = format!("{count} devices in {took:.1} s, {cpu:.1} s CPU: {said}");
+    let memory = format!("{} MiB more, {each} bytes for each device", bytes >> 20);
+    let mut lines = vec![line("import", text, is_whole), line("memory", memory, each < 1_024)];
     for what in ["first", "known"] {
-        let mut random = 88_172_645_463_325_252_u64;
-        let mut times = Vec::new();
-        for _ in 0..1_000 {
-            random = random.wrapping_mul(MULTIPLIER).wrapping_add(1);
-            let number = usize::try_from(random >> 33).expect("it fits") % count;
-            let (name, password) = (format!("user-{number:08}"), format!("secret-{number:08}"));
-            let begin = Instant::now();
-            let came = Device::connect(address, &name, &password).await.expect("it answers");
-            assert!(matches!(came, Came::In(_)), "{name} is let in");
-            times.push(begin.elapsed());
-        }
-        let (p50, p99) = (quantile(&mut times, 0.5), quantile(&mut times, 0.99));
-        lines.push(line(
-            &format!("CONNECT, {what}"),
-            format!("p50 {:.2} ms, p99 {:.2} ms", ms(p50), ms(p99)),
-            p99 < Duration::from_millis(100),
-        ));
+        lines.push(logins(address, count, what).await);
     }
     tell("starting again");
-    let address_text = address.to_string();
     process.kill();
     let begin = Instant::now();
     let path = folder.path().join("gateway.toml");
     let again = Process::start(&["--config", path.to_str().expect("a path")]).expect("it starts");
     let came = Device::connect(address, "user-00000000", "secret-00000000").await;
     let is_in = matches!(came, Ok(Came::In(_)));
-    lines.push(line(
-        "start with them",
-        format!("{:.1} s to the first CONNACK on {address_text}", begin.elapsed().as_secs_f64()),
-        is_in,
-    ));
+    let text = format!("{:.1} s to the first CONNACK", begin.elapsed().as_secs_f64());
+    lines.push(line("start with them", text, is_in));
     drop(again);
     lines
 }
 
-/// The storm: `count` devices connect at once, of which the service takes 64 at a time, 50 ms each.
-pub async fn storm(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
-    const SERVICE: Duration = Duration::from_millis(50);
-    const AT_A_TIME: usize = 64;
-    let (places, calls, is_down) = (
-        Arc::new(Places::default()),
-        Arc::new(AtomicUsize::new(0)),
-        Arc::new(AtomicBool::new(false)),
-    );
-    let service = {
+/// A thousand devices connect, one after the other; always the same ones.
+async fn logins(address: SocketAddr, count: usize, what: &str) -> Line {
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        random = random.wrapping_mul(MULTIPLIER).wrapping_add(1);
+        let number = usize::try_from(random >> 33).expect("it fits") % count;
+        let (name, password) = (format!("user-{number:08}"), format!("secret-{number:08}"));
+        let begin = Instant::now();
+        let came = Device::connect(address, &name, &password).await.expect("it answers");
+        assert!(matches!(came, Came::In(_)), "{name} is let in");
+        times.push(begin.elapsed());
+    }
+    let (p50, p99) = (quantile(&mut times, 0.5), quantile(&mut times, 0.99));
+    let text = format!("p50 {:.2} ms, p99 {:.2} ms", ms(p50), ms(p99));
+    line(&format!("CONNECT, {what}"), text, p99 < Duration::from_millis(100))
+}
+
+/// What the service takes for a call, and how many at a time.
+const SERVICE: Duration = Duration::from_millis(50);
+const AT_A_TIME: usize = 64;
+
+/// A service that accepts everybody, slowly.
+struct Slow {
+    service: HttpsService,
+    places: Arc<Places>,
+    calls: Arc<AtomicUsize>,
+    is_down: Arc<AtomicBool>,
+}
+
+impl Slow {
+    fn start() -> Self {
         let (places, calls, is_down) =
+            (Arc::<Places>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (its_places, its_calls, its_state) =
             (Arc::clone(&places), Arc::clone(&calls), Arc::clone(&is_down));
-        HttpsService::start(move |question| {
-            calls.fetch_add(1, Ordering::Relaxed);
-            if is_down.load(Ordering::Relaxed) {
+        let service = HttpsService::start(move |question| {
+            its_calls.fetch_add(1, Ordering::Relaxed);
+            if its_state.load(Ordering::Relaxed) {
                 return Answer::status(503);
             }
-            places.with(AT_A_TIME, || std::thread::sleep(SERVICE));
+            its_places.with(AT_A_TIME, || std::thread::sleep(SERVICE));
             let name = question.json()["userName"].clone();
             Answer::json(json!({ "result": "accept", "deviceName": name }))
-        })
-    };
+        });
+        Self { service, places, calls, is_down }
+    }
+
+    /// A gateway that asks it.
+    fn gateway(&self, folder: &Path) -> (Process, SocketAddr) {
+        let plugins = folder.join("plugins");
+        std::fs::create_dir(&plugins).expect("it is made");
+        let url = self.service.url("/verify");
+        let manifest = manifest(&url, "preset = \"portreeve\"", &trusting("root"));
+        put(&plugins, "https-verifier.toml", manifest);
+        let component = std::fs::read(guests::component("https-verifier")).expect("it was built");
+        put(&plugins, "https-verifier.wasm", component);
+        gateway(
+            folder,
+            "[plugins]\ndirectory = \"plugins\"\n[[gateway]]\nname = \"main\"\n\
+             verification = \"plugin:https-verifier\"\n[gateway.limits]\nhandshakes_max = 20000\n",
+        )
+    }
+}
+
+/// The storm: `count` devices connect at once, of which the service takes 64 at a time, 50 ms each.
+pub async fn storm(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
+    let slow = Slow::start();
     let folder = tempfile::tempdir().expect("a folder");
-    let plugins = folder.path().join("plugins");
-    std::fs::create_dir(&plugins).expect("it is made");
-    let manifest = manifest(&service.url("/verify"), "preset = \"portreeve\"", &trusting("root"));
-    put(&plugins, "https-verifier.toml", manifest);
-    let component = std::fs::read(guests::component("https-verifier")).expect("it was built");
-    put(&plugins, "https-verifier.wasm", component);
-    let more = "[plugins]\ndirectory = \"plugins\"\n[[gateway]]\nname = \"main\"\nverification = \"plugin:https-verifier\"\n\
-                [gateway.limits]\nhandshakes_max = 20000\n";
-    let (process, address) = gateway(folder.path(), more);
+    let (process, address) = slow.gateway(folder.path());
     let mut publishers = Vec::new();
     for number in 0..20 {
         let name = format!("publisher-{number}");
@@ -303,83 +314,78 @@ pub async fn storm(count: usize, mut tell: impl FnMut(&str)) -> Vec<Line> {
         publishers.push(device);
     }
     let is_over = Arc::new(AtomicBool::new(false));
-    let publishing = tokio::spawn(publish(publishers, Arc::clone(&is_over)));
+    let mut publishing = JoinSet::new();
+    publishing.spawn(publish(publishers, Arc::clone(&is_over)));
     tokio::time::sleep(Duration::from_secs(3)).await;
     tell("the storm begins");
-    let (before, cpu) = (calls.load(Ordering::Relaxed), cpu_time(process.pid()));
+    let (before, cpu) = (slow.calls.load(Ordering::Relaxed), cpu_time(process.pid()));
     let begin = Instant::now();
     let (mut devices, attempts, codes) = come_in(address, "device", count).await;
-    let took = begin.elapsed();
-    let cpu = cpu_time(process.pid()) - cpu;
-    let made = calls.load(Ordering::Relaxed) - before;
+    let (took, cpu) = (begin.elapsed(), cpu_time(process.pid()) - cpu);
+    let made = slow.calls.load(Ordering::Relaxed) - before;
     is_over.store(true, Ordering::Relaxed);
-    let mut times = publishing.await.expect("it publishes");
+    let times = publishing.join_next().await.expect("it publishes").expect("it ends");
     tell("everybody pings");
     let mut alive = 0;
     for device in &mut devices {
         alive += usize::from(device.pings().await);
     }
     let floor = SERVICE * u32::try_from(count.div_ceil(AT_A_TIME)).expect("it fits");
-    let during = |times: &[(Instant, Duration)], is_during: bool| -> Vec<Duration> {
-        let is_it = |at: &Instant| (*at >= begin && *at <= begin + took) == is_during;
-        times.iter().filter(|(at, _)| is_it(at)).map(|(_, time)| *time).collect()
-    };
-    let (mut alone, mut beside) = (during(&times, false), during(&times, true));
-    times.clear();
-    let (alone, beside) = (quantile(&mut alone, 0.99), quantile(&mut beside, 0.99));
     #[expect(clippy::cast_precision_loss, reason = "some thousand")]
     let cpu_us = cpu.as_secs_f64() * 1e6 / count as f64;
+    let (seconds, alone) = (took.as_secs_f64(), floor.as_secs_f64());
+    let text = format!(
+        "{count} devices in after {seconds:.1} s (the service alone takes {alone:.1} s), {attempts} attempts, \
+         refusals {codes:?}, {cpu_us:.0} us CPU for each"
+    );
+    let most = slow.places.most.load(Ordering::Relaxed);
+    let calls = format!("{made} calls of the service, at most {most} at a time");
     let mut lines = vec![
-        line(
-            "storm",
-            format!(
-                "{count} devices in after {:.1} s (the service alone takes {:.1} s), {attempts} attempts, refusals {codes:?}, \
-                 {cpu_us:.0} us CPU for each",
-                took.as_secs_f64(),
-                floor.as_secs_f64()
-            ),
-            devices.len() == count && took < floor * 3,
-        ),
-        line(
-            "calls",
-            format!(
-                "{made} calls of the service, at most {} at a time",
-                places.most.load(Ordering::Relaxed)
-            ),
-            made <= count + count / 10,
-        ),
-        line(
-            "beside it",
-            format!("p99 of PUBLISH to PUBACK {:.1} ms, alone {:.1} ms", ms(beside), ms(alone)),
-            beside < Duration::from_millis(100),
-        ),
+        line("storm", text, devices.len() == count && took < floor * 3),
+        line("calls", calls, made <= count + count / 10),
+        beside(&times, begin, took),
         line("hung", format!("{} of {count}", count - alive), alive == count),
     ];
     tell("the service is down");
-    is_down.store(true, Ordering::Relaxed);
+    lines.extend(outage(address, &slow).await);
+    lines
+}
+
+/// Latency of those who were connected before, during the storm and around it.
+fn beside(times: &[(Instant, Duration)], begin: Instant, took: Duration) -> Line {
+    let during = |is_during: bool| -> Vec<Duration> {
+        let is_it = |at: &Instant| (*at >= begin && *at <= begin + took) == is_during;
+        times.iter().filter(|(at, _)| is_it(at)).map(|(_, time)| *time).collect()
+    };
+    let (mut alone, mut beside) = (during(false), during(true));
+    let (alone, beside) = (quantile(&mut alone, 0.99), quantile(&mut beside, 0.99));
+    let text = format!("p99 of PUBLISH to PUBACK {:.1} ms, alone {:.1} ms", ms(beside), ms(alone));
+    line("beside it", text, beside < Duration::from_millis(100))
+}
+
+/// The service is down, and comes back.
+async fn outage(address: SocketAddr, slow: &Slow) -> [Line; 2] {
+    slow.is_down.store(true, Ordering::Relaxed);
     let mut refused = BTreeMap::new();
     for number in 0..100 {
-        let name = format!("late-{number:04}");
-        match Device::connect(address, &name, "x").await {
-            Ok(Came::In(_)) => *refused.entry("let in".to_owned()).or_insert(0) += 1,
-            Ok(Came::Refused(code, wait)) => {
-                let hint = if wait.is_some() { " with a hint" } else { "" };
-                *refused.entry(format!("{code:#04x}{hint}")).or_insert(0) += 1;
-            }
-            Err(error) => *refused.entry(error.to_string()).or_insert(0) += 1,
-        }
+        let what = match Device::connect(address, &format!("late-{number:06}"), "x").await {
+            Ok(Came::In(_)) => "let in".to_owned(),
+            Ok(Came::Refused(code, Some(_))) => format!("{code:#04x} with a hint"),
+            Ok(Came::Refused(code, None)) => format!("{code:#04x}"),
+            Err(error) => error.to_string(),
+        };
+        *refused.entry(what).or_insert(0) += 1;
     }
     let is_closed = !refused.contains_key("let in");
-    lines.push(line("service down", format!("{refused:?}"), is_closed));
-    is_down.store(false, Ordering::Relaxed);
+    slow.is_down.store(false, Ordering::Relaxed);
     let begin = Instant::now();
     let (late, attempts, _) = come_in(address, "late", 100).await;
-    lines.push(line(
-        "it is back",
-        format!("100 devices in after {:.1} s, {attempts} attempts", begin.elapsed().as_secs_f64()),
-        late.len() == 100,
-    ));
-    lines
+    let seconds = begin.elapsed().as_secs_f64();
+    let back = format!("100 devices in after {seconds:.1} s, {attempts} attempts");
+    [
+        line("service down", format!("{refused:?}"), is_closed),
+        line("it is back", back, late.len() == 100),
+    ]
 }
 
 /// Connects devices until all are in; returns them, the attempts, and the refusals by code.
