@@ -82,6 +82,10 @@ acceptance-plugins: guests ## The long runs of the plugin runtime and of each la
 acceptance-tls: guests ## The long runs of TLS, with a table at the end
 	@./tools/acceptance-tls
 
+.PHONY: acceptance-devices
+acceptance-devices: guests ## The long runs of devices and verification, with a table at the end
+	@./tools/acceptance-devices
+
 FUZZ_SECONDS ?= 600
 .PHONY: fuzz
 fuzz: ## Fuzz the codec (FUZZ_SECONDS for each target)
