@@ -177,7 +177,7 @@ impl Lorawan {
         self.warn(&mut message, &decoded.warnings);
         self.refuse(&decoded.errors)?;
         let Some(data) = decoded.data else {
-            return Err(self.wrong("it returned no `data`"));
+            return reply.outcome(context, message, &self.script, Returned::Nothing);
         };
         let data = data.get();
         let mut normalized = None;

@@ -1,0 +1,5 @@
+"""What is wrong with an answer or with a setting."""
+
+
+class Failure(Exception):
+    """Admits nobody."""
