@@ -9,7 +9,7 @@ PLUGINS := target/plugins
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '$$1 !~ /setup-check/ {printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '$$1 !~ /setup-check/ {printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: ## Install what is missing: the Wasm target, mosquitto's clients
@@ -27,6 +27,10 @@ guests: setup ## Build the example plugins into target/plugins
 		cp $(GUEST_BUILD)/$${name//-/_}.wasm $(PLUGINS)/.$$name.partial && mv $(PLUGINS)/.$$name.partial $(PLUGINS)/$$name.wasm && \
 		cp plugins-examples/$$name/$$name.toml $(PLUGINS)/$$name.toml; \
 	done
+
+.PHONY: script-plugins
+script-plugins: setup ## Build the plugins that run scripts into target/script-plugins
+	@./tools/build-script-plugins
 
 .PHONY: run
 run: guests ## Run the development gateway on port 1883 with the example plugins

@@ -27,6 +27,7 @@ pub mod pki;
 pub mod plugins;
 pub mod question;
 pub mod responder;
+pub mod scripts;
 pub mod tls_gateway;
 pub mod web;
 pub mod wire;
