@@ -91,3 +91,46 @@ fn run<'js>(
     let part: Function<'_> = ctx.eval_with_options(text, options)?;
     part.call::<_, Value<'_>>((native.clone(), parts.clone())).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Argument, Returned, Script, Source};
+
+    /// Each line is an expression and what Node 18 or later makes of it, as JSON.
+    const CASES: &str = include_str!("testdata/globals.txt");
+
+    #[test]
+    fn expressions_have_the_values_that_node_gives_them() {
+        let mut script = Script::load(&Source::new(
+            "a.js",
+            "/* Buffer Text crypto */ function run(text) { return JSON.stringify(eval(text)); }",
+        ))
+        .unwrap();
+        let run = script.function("run").unwrap();
+        let mut wrong = Vec::new();
+        for line in CASES.lines() {
+            let (expression, expected) = line.rsplit_once(" -> ").unwrap();
+            let value = script.call(run, &[Argument::Text(expression)]);
+            if value != Ok(Returned::Text(expected.to_owned())) {
+                wrong.push(format!("{line}, and not {value:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn a_module_that_is_not_there_says_what_to_do() {
+        let script = "const axios = require('axios'); function run() {}";
+        let error = Script::load(&Source::new("a.js", script)).unwrap_err().to_string();
+        assert!(error.starts_with("a.js:1:") && error.contains("one file"), "{error}");
+    }
+
+    #[test]
+    fn variables_of_the_settings_are_in_the_environment() {
+        let source = Source::new("a.js", "function run() { return process.env.TABLE; }")
+            .environment([("TABLE".to_owned(), "devices".to_owned())].into());
+        let mut script = Script::load(&source).unwrap();
+        let run = script.function("run").unwrap();
+        assert_eq!(script.call(run, &[]), Ok(Returned::Text("devices".to_owned())));
+    }
+}

@@ -3,6 +3,7 @@
 //! else there is to set.
 
 mod alibaba;
+mod answer;
 mod input;
 mod lorawan;
 mod parser;

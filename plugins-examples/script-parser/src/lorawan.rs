@@ -5,10 +5,10 @@ use portreeve_script::{
     Argument, Bytes, Encoding, FunctionId, Returned, Script, ScriptError, ScriptSettings, choice,
     json_pointer,
 };
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::answer::{Decoded, Encoded, Texts};
 use crate::input::{Frame, Input};
 use crate::reply::{Payload, Reply};
 
@@ -49,47 +49,6 @@ pub(crate) struct Lorawan {
     variables: Vec<(String, String)>,
     /// A `Date` for each call is made only for scripts that look at it.
     wants_time: bool,
-}
-
-/// What `decodeUplink` returns.
-#[derive(Deserialize)]
-struct Decoded<'a> {
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-    #[serde(default)]
-    errors: Texts,
-    #[serde(default)]
-    warnings: Texts,
-}
-
-/// What `encodeDownlink` returns.
-#[derive(Deserialize)]
-struct Encoded {
-    bytes: Option<Bytes>,
-    #[serde(default, rename = "fPort", alias = "f_port")]
-    f_port: Option<f64>,
-    #[serde(default)]
-    errors: Texts,
-    #[serde(default)]
-    warnings: Texts,
-}
-
-/// A list of texts, or one of them, or what codecs put there instead.
-#[derive(Default)]
-struct Texts(Vec<String>);
-
-impl<'de> Deserialize<'de> for Texts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = |value: Value| match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        Ok(Self(match Value::deserialize(deserializer)? {
-            Value::Null => Vec::new(),
-            Value::Array(values) => values.into_iter().map(text).collect(),
-            other => vec![text(other)],
-        }))
-    }
 }
 
 impl Lorawan {
