@@ -131,6 +131,8 @@ fn everything_that_was_stored_is_there_after_opening_again() {
     changes.device_seen("default", "device-2", 1_700_000_000);
     changes.device_seen("default", "device-3", 2);
     changes.unretain("a/gone");
+    store_and_wait(&store, changes);
+    let mut changes = Changes::default();
     changes.remove_device("default", "device-3");
     changes.entry_released(id(1), 1);
     store_and_wait(&store, changes);
