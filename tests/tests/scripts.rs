@@ -22,7 +22,7 @@ use portreeve_tests::{Client, TestGateway, V5};
 /// How long a change may take where other tests want every core.
 const LIVE_WITHIN: Duration = Duration::from_secs(20);
 /// Ends a script that goes on and on soon, and leaves the others time on a busy machine.
-const QUICK: &str = "[limits]\ndeadline = \"500ms\"";
+const QUICK: &str = "[limits]\ndeadline = \"3s\"";
 const REPORT: &str = "00002233441232013fa00000";
 const REPORT_JSON: &str = r#"{"method":"thing.event.property.post","version":"1.0","id":"2241348","params":{"prop_int16":4658,"prop_bool":1,"prop_float":1.25}}"#;
 
