@@ -13,7 +13,7 @@ use portreeve_store::NotStored;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::problem::{Json, Path, Problem, ProblemBody, Query};
+use super::problem::{Json, Path, Problem, ProblemBody, Query, limit};
 use super::{Admin, Caller};
 use crate::devices::password::{HashCost, PasswordHash};
 use crate::devices::{
@@ -211,10 +211,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<DeviceQuery>,
 ) -> Result<Json<DevicePage>, Problem> {
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit is 1 to {PAGE_MAX}")));
-    }
+    let limit = limit(query.limit, PAGE, PAGE_MAX)?;
     let with_hash = query.credentials.unwrap_or(false);
     if with_hash {
         caller.must_be_admin("password hashes")?;

@@ -91,6 +91,14 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
+/// How many are wanted of a list, 1 to `max`.
+pub(super) fn limit(wanted: Option<usize>, default: usize, max: usize) -> Result<usize, Problem> {
+    match wanted.unwrap_or(default) {
+        limit if (1..=max).contains(&limit) => Ok(limit),
+        other => Err(Problem::bad_request(format!("limit is {other}; it is 1 to {max}"))),
+    }
+}
+
 /// What stands behind `?`.
 #[derive(Debug, FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(Problem))]

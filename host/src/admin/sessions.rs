@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::devices::cursor;
-use super::problem::{Json, Path, Problem, ProblemBody, Query};
+use super::problem::{Json, Path, Problem, ProblemBody, Query, limit};
 use super::{Admin, Caller};
 use crate::attempts::{self, Wanted};
 use crate::session::Session;
@@ -236,10 +236,7 @@ pub(super) async fn attempts(
     State(admin): State<Admin>,
     Query(query): Query<AttemptQuery>,
 ) -> Result<Json<AttemptsBody>, Problem> {
-    let limit = query.limit.unwrap_or(ATTEMPTS);
-    if !(1..=ATTEMPTS_MAX).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit is 1 to {ATTEMPTS_MAX}")));
-    }
+    let limit = limit(query.limit, ATTEMPTS, ATTEMPTS_MAX)?;
     let AttemptQuery { client_id, device, user_name, certificate, peer, .. } = query;
     let wanted = Wanted { client_id, device, user_name, certificate, peer };
     let found = admin.broker.attempts.find(&wanted, limit);
