@@ -284,6 +284,17 @@ impl Server {
         let reloads = shutdown.child_token();
         let (changes, runtime) = (until(reloads.clone(), changes), Handle::current());
         tasks.spawn_blocking(move || runtime.block_on(changes));
+        let admin_address = front.address;
+        // Before the first client, so that who saw one served can ask about it. Sockets listen already.
+        front.ready(Admin {
+            reloader: reloader.clone(),
+            view,
+            gateways,
+            broker: Arc::clone(&broker),
+            audit: front.audit(),
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+        });
         let mut addresses = Vec::new();
         for listener in bound {
             if let Ok(address) = listener.socket.local_addr() {
@@ -296,16 +307,6 @@ impl Server {
             .spawn(until(shutdown.clone(), sys::publish(Arc::clone(&broker), config.sys_interval)));
         tasks.spawn(until(shutdown.clone(), do_due(Arc::clone(&broker))));
         tasks.spawn(until(shutdown.clone(), store_seen(Arc::clone(&broker))));
-        let admin_address = front.address;
-        front.ready(Admin {
-            reloader: reloader.clone(),
-            view,
-            gateways,
-            broker: Arc::clone(&broker),
-            audit: front.audit(),
-            tasks: tasks.clone(),
-            shutdown: shutdown.clone(),
-        });
         let drain_timeout = config.drain_timeout;
         let _reloads = reloads.drop_guard();
         Self {
