@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -47,6 +47,13 @@ pub(crate) struct TrailStep {
     pub(crate) why: String,
     /// Microseconds since the attempt began.
     pub(crate) at_us: u64,
+}
+
+impl TrailStep {
+    /// When it was, of an attempt that began then.
+    pub(crate) fn at(&self, begin: SystemTime) -> SystemTime {
+        begin.checked_add(Duration::from_micros(self.at_us)).unwrap_or(begin)
+    }
 }
 
 /// The steps of an attempt that is being made.
@@ -121,6 +128,20 @@ impl Trail {
     /// Which device it is.
     pub(crate) fn is_device(&mut self, name: &str) {
         self.device = Some(name.to_owned());
+    }
+
+    pub(crate) fn steps(&self) -> &[TrailStep] {
+        &self.steps
+    }
+
+    pub(crate) fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
+    /// When the attempt began, and now.
+    pub(crate) fn times(&self) -> (SystemTime, SystemTime) {
+        let now = SystemTime::now();
+        (now.checked_sub(self.begin.elapsed()).unwrap_or(now), now)
     }
 
     fn step(&mut self, stage: &'static str, outcome: Outcome, why: impl Into<String>) {
@@ -241,7 +262,8 @@ impl Kept {
     }
 }
 
-fn cut(text: &str) -> String {
+/// The beginning of a text that a device sent.
+pub(crate) fn cut(text: &str) -> String {
     cut_to(text, TEXT_CHARS_MAX)
 }
 

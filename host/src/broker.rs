@@ -28,6 +28,7 @@ use crate::session::{
     Delivered, Delivery, Due, Ended, Parting, Pumped, Session, Sessions, Terms, Will, ends_at,
 };
 use crate::tap::Tap;
+use crate::telemetry::Telemetry;
 use crate::topics::{Kept, Receiver, Route, Topics};
 
 /// Topics, sessions, devices, counters, and where all of it is stored.
@@ -45,6 +46,7 @@ pub(crate) struct Broker {
     pub(crate) connections_max: usize,
     pub(crate) publish_rates: PublishRates,
     pub(crate) tap: Tap,
+    pub(crate) telemetry: Telemetry,
     /// Set while nobody is let in and connections end.
     pub(crate) drain: ArcSwapOption<Drain>,
 }

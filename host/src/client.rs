@@ -128,6 +128,17 @@ pub(crate) struct Authentication {
 }
 
 impl EstablishedClient {
+    /// What log lines about this connection stand in. It is made where a line is written: one that
+    /// is kept and entered would cost each packet.
+    pub(crate) fn span(&self) -> tracing::Span {
+        tracing::warn_span!(
+            "connection",
+            gateway = %self.gateway.name,
+            client_id = &*self.session.key.client_id,
+            device = self.device.name.as_str(),
+        )
+    }
+
     /// The way of a topic, from memory where it still holds.
     pub(crate) fn way(&mut self, topic: &str) -> Arc<Way> {
         let topics = &self.gateway.broker.topics;

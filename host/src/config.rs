@@ -15,12 +15,14 @@ use tls::TlsConfig;
 
 use crate::gateway::{GatewayLimits, OnError, TopicRules};
 use crate::lockout::LockoutPolicy;
+use crate::telemetry::TelemetryConfig;
 
 mod admin;
 mod capabilities;
 mod gateway;
 mod manifest;
 mod reader;
+mod telemetry;
 pub(crate) mod tls;
 
 pub use admin::AdminConfig;
@@ -65,6 +67,8 @@ pub struct Config {
     pub passwords: PasswordConfig,
     /// `[lockout]`.
     pub lockout: LockoutPolicy,
+    /// `[telemetry]`; `None`: no traces.
+    pub telemetry: Option<TelemetryConfig>,
     /// `[[gateway]]`.
     pub gateways: Vec<GatewayConfig>,
     /// `[[device]]`.
@@ -346,6 +350,7 @@ impl Default for Config {
             limits: ProcessLimits::default(),
             passwords: PasswordConfig::default(),
             lockout: LockoutPolicy::default(),
+            telemetry: None,
             gateways: vec![GatewayConfig::development()],
             devices: Vec::new(),
         }
@@ -425,6 +430,7 @@ impl Config {
         note(self.limits != other.limits, "[limits]");
         note(self.passwords != other.passwords, "[passwords]");
         note(self.lockout != other.lockout, "[lockout]");
+        note(self.telemetry != other.telemetry, "[telemetry]");
         note(
             self.devices != other.devices,
             "[[device]]: until then the devices are what they were",
@@ -471,8 +477,8 @@ impl Config {
         self.gateways.iter().filter(names).map(|gateway| gateway.name.clone()).collect()
     }
 
-    /// `[sys]`, `[shutdown]`, `[limits]`, `[passwords]`, `[lockout]`.
-    fn read_bounds(&mut self, root: &Section<'_>) {
+    /// `[sys]`, `[shutdown]`, `[limits]`, `[passwords]`, `[lockout]`, `[telemetry]`.
+    fn read_bounds(&mut self, root: &Section<'_>, folder: &Path) {
         if let Some(sys) = root.table("sys") {
             sys.duration_into("interval", &mut self.sys_interval, MIN_INTERVAL);
             sys.finish();
@@ -490,6 +496,7 @@ impl Config {
         if let Some(lockout) = root.table("lockout") {
             read_lockout(&mut self.lockout, &lockout);
         }
+        self.telemetry = root.table("telemetry").and_then(|table| telemetry::read(&table, folder));
     }
 
     fn from_section(path: &Path, root: &Section<'_>) -> Self {
@@ -532,7 +539,7 @@ impl Config {
             config.durability = store.choice("durability", &modes);
             store.finish();
         }
-        config.read_bounds(root);
+        config.read_bounds(root, folder);
         let gateways = root.tables("gateway");
         if gateways.is_empty() {
             root.problem_here(

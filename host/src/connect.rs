@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use portreeve_mqtt::{
@@ -61,7 +62,9 @@ pub(crate) async fn handle(
     exchange: &mut impl Exchange,
     trail: &mut Trail,
 ) -> Result<Accepted, Refusal> {
-    check_drain(gateway)?;
+    check_drain(gateway).inspect_err(|refusal| trail.refused("limits", refusal.message.clone()))?;
+    let open = gateway.connections.load(Ordering::Relaxed);
+    trail.passed("limits", format!("connection {open} of {}", gateway.limits.connections_max));
     let connection_id = gateway.next_connection_id();
     let identity = identified(gateway, peer, trail).await?;
     let connect = &named(connect, &identity);

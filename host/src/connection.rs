@@ -518,7 +518,8 @@ impl Connection {
 
 fn log_end(client: &EstablishedClient, close: &Close, peer: SocketAddr) {
     let metrics = &client.gateway.broker.metrics;
-    let device = client.device.name.as_str();
+    let span = client.span();
+    let _entered = span.enter();
     match close {
         Close::ByServer { reason_code, message } => {
             match reason_code {
@@ -535,10 +536,10 @@ fn log_end(client: &EstablishedClient, close: &Close, peer: SocketAddr) {
                 | ReasonCode::MaximumConnectTime => {}
                 _ => metrics.protocol_faults.add(1),
             }
-            tracing::debug!(device, %peer, reason = reason_code.name(), why = message, "connection closed");
+            tracing::debug!(%peer, reason = reason_code.name(), why = message, "connection closed");
         }
-        Close::Normal | Close::WithWill => tracing::debug!(device, %peer, "disconnected"),
-        Close::Lost => tracing::debug!(device, %peer, "connection lost"),
+        Close::Normal | Close::WithWill => tracing::debug!(%peer, "disconnected"),
+        Close::Lost => tracing::debug!(%peer, "connection lost"),
     }
 }
 

@@ -53,6 +53,8 @@ mod tls;
 
 mod broker;
 
+pub mod telemetry;
+
 mod attempts;
 
 mod tap;

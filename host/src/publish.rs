@@ -5,14 +5,14 @@ use std::num::NonZeroU16;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use portreeve_mqtt::{
     Acknowledgement, AcknowledgementKind, Packet, Properties, PropertiesBuf, Property, Publish,
     QoS, ReasonCode, TopicName,
 };
-use portreeve_plugin::Asked;
 use portreeve_plugin::contract::{Direction, Outcome};
+use portreeve_plugin::{Asked, CallError};
 use portreeve_store::Changes;
 use tokio::time::Instant;
 
@@ -23,6 +23,7 @@ use crate::message::{MessageRef, expiry};
 use crate::plugin_json;
 use crate::reason::Close;
 use crate::session::Received;
+use crate::telemetry::{PublishSpan, Publisher};
 use crate::uncommitted::Promise;
 
 /// What the publisher is told.
@@ -57,7 +58,12 @@ pub(crate) enum Handled<'a> {
 /// A PUBLISH that may have to wait.
 pub(crate) enum Waits<'a> {
     /// The parser of this binding is asked.
-    Parser { publish: Publish<'a>, message: MessageRef<'a>, binding: Arc<Binding> },
+    Parser {
+        publish: Publish<'a>,
+        message: MessageRef<'a>,
+        binding: Arc<Binding>,
+        span: Option<Box<PublishSpan>>,
+    },
     /// Its topic alias has to be resolved.
     Topic(Publish<'a>),
 }
@@ -96,11 +102,7 @@ pub(crate) async fn wait(
 ) -> Result<(), Close> {
     match waits {
         Waits::Topic(publish) => with_alias(client, publish, now, replies).await,
-        Waits::Parser { publish, message, binding } => {
-            let answer = parse(client, &message, binding, now, replies).await?;
-            acknowledge(client, &publish, &answer, replies);
-            Ok(())
-        }
+        parser @ Waits::Parser { .. } => parsed(client, parser, now, replies).await,
     }
 }
 
@@ -119,11 +121,40 @@ async fn with_alias(
     let is_forwarded = |property: &Property<'_>| !matches!(property, Property::TopicAlias(_));
     let properties: PropertiesBuf = publish.properties.iter().filter(is_forwarded).collect();
     let handled = with_topic(client, publish, topic, properties.as_properties(), now, replies)?;
-    if let Handled::Waits(Waits::Parser { publish, message, binding }) = handled {
-        let answer = parse(client, &message, binding, now, replies).await?;
-        acknowledge(client, &publish, &answer, replies);
+    if let Handled::Waits(parser) = handled {
+        parsed(client, parser, now, replies).await?;
     }
     Ok(())
+}
+
+/// What becomes of a PUBLISH whose parser is asked.
+async fn parsed(
+    client: &mut EstablishedClient,
+    waits: Waits<'_>,
+    now: Instant,
+    replies: &mut Vec<u8>,
+) -> Result<(), Close> {
+    let Waits::Parser { publish, message, binding, mut span } = waits else { return Ok(()) };
+    let answer = parse(client, &message, binding, now, replies, span.as_deref_mut()).await?;
+    acknowledge(client, &publish, &answer, replies);
+    traced(client, span, &answer);
+    Ok(())
+}
+
+fn publisher(client: &EstablishedClient) -> Publisher<'_> {
+    Publisher {
+        gateway: &client.gateway.name,
+        client_id: &client.session.key.client_id,
+        device: &client.device,
+    }
+}
+
+/// Ends the trace of a PUBLISH that is traced.
+fn traced(client: &EstablishedClient, span: Option<Box<PublishSpan>>, answer: &Answer) {
+    if let Some(span) = span {
+        let why = answer.reason_string.as_deref().unwrap_or_default();
+        client.gateway.broker.telemetry.published(*span, answer.reason_code, why);
+    }
 }
 
 /// What becomes of a PUBLISH of a device that published too much in this second. On MQTT 5 it is
@@ -192,6 +223,7 @@ fn with_topic<'a>(
         properties,
         expires_at: if properties.is_empty() { None } else { expiry(properties, now) },
     };
+    let span = client.gateway.broker.telemetry.publish(publisher(client), &message);
     if client.gateway.broker.tap.is_open() {
         let direction = way.binding.as_ref().map_or(Direction::Up, |binding| binding.direction);
         client.gateway.broker.tap.show(topic.as_str(), || recorded(client, &message, direction));
@@ -201,14 +233,15 @@ fn with_topic<'a>(
         Answer::of(ReasonCode::PayloadFormatInvalid)
     } else if !way.may_publish {
         client.gateway.broker.metrics.publishes_denied.add(1);
-        tracing::debug!(device = %client.device.name, %topic, "may not publish");
+        client.span().in_scope(|| tracing::debug!(%topic, "may not publish"));
         Answer::of(ReasonCode::NotAuthorized)
     } else if let Some(binding) = way.binding.clone() {
-        return Ok(Handled::Waits(Waits::Parser { publish, message, binding }));
+        return Ok(Handled::Waits(Waits::Parser { publish, message, binding, span }));
     } else {
         Answer::delivered(deliver(client, message, &way))
     };
     acknowledge(client, &publish, &answer, replies);
+    traced(client, span, &answer);
     Ok(Handled::Done)
 }
 
@@ -281,6 +314,7 @@ async fn parse(
     binding: Arc<Binding>,
     now: Instant,
     replies: &mut Vec<u8>,
+    span: Option<&mut PublishSpan>,
 ) -> Result<Answer, Close> {
     let gateway = Arc::clone(&client.gateway);
     let binding = &*binding;
@@ -292,6 +326,7 @@ async fn parse(
         binding.direction,
         message,
     );
+    let since = span.as_ref().map(|_| SystemTime::now());
     let outcome = {
         let mut call = pin!(binding.plugin.parse(question));
         match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
@@ -306,6 +341,9 @@ async fn parse(
             }
         }
     };
+    if let Some((span, since)) = span.zip(since) {
+        span.parsed(binding.plugin.name(), since, kind(&outcome));
+    }
     Ok(match outcome {
         Ok(Outcome::Pass) => Answer::delivered(deliver_to(client, *message)),
         Ok(Outcome::Drop) => Answer::of(ReasonCode::Success),
@@ -313,7 +351,9 @@ async fn parse(
             let reason = guest_view::text(&reason);
             gateway.broker.metrics.messages_rejected.add(1);
             let plugin = binding.plugin.name();
-            tracing::debug!(plugin, device = %device.name, topic = %message.topic, reason, "message rejected");
+            client.span().in_scope(
+                || tracing::debug!(plugin, topic = %message.topic, reason, "message rejected"),
+            );
             if let OnError::DeadLetter(topic) = &binding.on_error {
                 dead_letter(client, message, topic, &reason);
             }
@@ -326,6 +366,16 @@ async fn parse(
         },
         Err(error) => failed(client, message, binding, &error.to_string()),
     })
+}
+
+const fn kind(outcome: &Result<Outcome, CallError>) -> &'static str {
+    match outcome {
+        Ok(Outcome::Pass) => "pass",
+        Ok(Outcome::Drop) => "drop",
+        Ok(Outcome::Reject(_)) => "reject",
+        Ok(Outcome::Replace(_)) => "replace",
+        Err(_) => "fault",
+    }
 }
 
 /// All of a parser's messages may be published, or none is.
@@ -390,7 +440,9 @@ fn failed(
     client.gateway.broker.metrics.parser_faults.add(1);
     let plugin = binding.plugin.name();
     if binding.plugin.may_log() {
-        tracing::warn!(plugin, device = %client.device.name, topic = %message.topic, error, "no outcome");
+        client
+            .span()
+            .in_scope(|| tracing::warn!(plugin, topic = %message.topic, error, "no outcome"));
     }
     match &binding.on_error {
         OnError::Reject => Answer::of(ReasonCode::ImplementationSpecificError),

@@ -31,6 +31,7 @@ pub(crate) async fn handle(
     auth: Auth<'_>,
     replies: &mut Vec<u8>,
 ) -> Result<Renewed, Close> {
+    let span = client.span();
     let Some(authentication) = client.authentication.as_deref_mut() else {
         let message = "AUTH of a client whose CONNECT had no authentication method";
         return Err(Close::protocol(message, "MQTT-4.12.0-6"));
@@ -57,7 +58,7 @@ pub(crate) async fn handle(
     let gateway = &client.gateway;
     let client_id = client.session.key.client_id.as_ref();
     let question = || WhoIsThis::new(gateway, &connect, connection_id, &peer, data);
-    tracing::debug!(device = %client.device.name, begins, "authenticates again");
+    span.in_scope(|| tracing::debug!(begins, "authenticates again"));
     let claim = Claim { gateway, connect: &connect, client_id, peer: &peer };
     let step = verification::verify(claim, question, &mut Trail::begin()).await;
     match step {

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::plugins::LoadedPlugin;
 use crate::session::Sessions;
 use crate::tap::Tap;
+use crate::telemetry::Telemetry;
 use crate::topics::Topics;
 
 pub(crate) type Plugins = BTreeMap<String, LoadedPlugin>;
@@ -43,6 +44,7 @@ pub(crate) fn resolve(
     plugins: &Plugins,
     tls: &TlsByGateway,
     store: Option<Arc<Store>>,
+    telemetry: Telemetry,
 ) -> Result<Resolved, Vec<String>> {
     let limits = &config.limits;
     let broker = Arc::new(Broker {
@@ -60,6 +62,7 @@ pub(crate) fn resolve(
         connections_max: limits.connections_max,
         publish_rates: PublishRates::default(),
         tap: Tap::default(),
+        telemetry,
         drain: ArcSwapOption::empty(),
         store,
     });

@@ -33,6 +33,7 @@ use crate::reload::{
 use crate::resolve::{Resolved, resolve};
 use crate::restore::{LimitsOf, restore};
 use crate::sys;
+use crate::telemetry::Telemetry;
 
 /// Connections that wait to be accepted.
 const LISTEN_QUEUE: u32 = 4096;
@@ -147,7 +148,7 @@ fn unreadable(directory: &Path, error: std::io::Error) -> StartError {
 /// # Errors
 /// Every mistake.
 pub fn check(config: &Config, plugins: &PluginDirectory) -> Result<(), Vec<String>> {
-    resolve(config, &plugins.plugins, &TlsByGateway::new(), None).map(drop)
+    resolve(config, &plugins.plugins, &TlsByGateway::new(), None, Telemetry::default()).map(drop)
 }
 
 /// Whether certificates, keys, CRLs and staples are there and fit together.
@@ -226,7 +227,8 @@ impl Server {
         let tasks = TaskTracker::new();
         let credentials = Credentials::start(config, tasks.clone()).await;
         let none = TlsByGateway::new();
-        let checked = resolve(config, reload.set.plugins(), &none, None).map(drop);
+        let checked =
+            resolve(config, reload.set.plugins(), &none, None, Telemetry::default()).map(drop);
         let mistakes = credentials.as_ref().map(drop).err().cloned();
         let mistakes: Vec<String> =
             checked.err().into_iter().flatten().chain(mistakes.into_iter().flatten()).collect();
@@ -234,10 +236,14 @@ impl Server {
             return Err(with_refused(mistakes, &reload.set));
         }
         let (credentials, tls) = credentials.map_err(StartError::Mistakes)?;
+        let telemetry = Telemetry::start(config.telemetry.as_ref()).await;
+        let telemetry = telemetry
+            .map_err(|error| StartError::Mistakes(vec![format!("[telemetry]: {error}")]))?;
         let front = open_front(config, &tasks).await?;
         let (store, contents) = open_store(config).await?.unzip();
-        let Resolved { broker, gateways } = resolve(config, reload.set.plugins(), &tls, store)
-            .map_err(|mistakes| with_refused(mistakes, &reload.set))?;
+        let Resolved { broker, gateways } =
+            resolve(config, reload.set.plugins(), &tls, store, telemetry)
+                .map_err(|mistakes| with_refused(mistakes, &reload.set))?;
         reload.credentials = Some(credentials);
         reload.gateways = gateways.iter().map(|(gateway, _)| Arc::clone(gateway)).collect();
         // A start that fails ends nothing that is stored. Dropped before the broker, since it stands
@@ -374,6 +380,7 @@ impl Server {
         }
         self.tasks.close();
         let all = timeout(self.drain_timeout, self.tasks.wait()).await.is_ok();
+        self.broker.telemetry.stop().await;
         self.broker.registry.store_seen();
         if let Some(store) = self.broker.store.clone() {
             let closed = tokio::task::spawn_blocking(move || store.close()).await;

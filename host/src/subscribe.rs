@@ -92,7 +92,7 @@ fn subscribe_one(
     }
     if !client.permissions.may_subscribe(filter.as_str()) {
         metrics.subscriptions_denied.add(1);
-        tracing::debug!(device = %client.device.name, filter = %entry.filter, "may not subscribe");
+        client.span().in_scope(|| tracing::debug!(filter = %entry.filter, "may not subscribe"));
         return Err(ReasonCode::NotAuthorized);
     }
     let (session, options) = (&client.session, entry.options);

@@ -27,7 +27,9 @@ pub fn binary() -> PathBuf {
         return beside;
     }
     let build = || {
-        let mut arguments = vec!["build", "--quiet", "-p", "portreeve", "--bin", "portreeve"];
+        // Of the whole workspace, as the tests are built: with the features of one package alone all
+        // of its dependencies would be built again.
+        let mut arguments = vec!["build", "--quiet", "--workspace", "--bin", "portreeve"];
         let is_release = !cfg!(debug_assertions) || std::env::var_os("PORTREEVE_RELEASE").is_some();
         if is_release {
             arguments.push("--release");
@@ -99,8 +101,10 @@ impl Process {
                 let _status = child.wait();
                 return Err(said.join("\n"));
             };
-            if let Some((_, rest)) = line.split_once("address=") {
-                let address = rest.split_whitespace().next().and_then(|text| text.parse().ok());
+            // As text, or as JSON.
+            let told = line.split_once("address=").or_else(|| line.split_once("\"address\":\""));
+            if let Some((_, rest)) = told {
+                let address = rest.split([' ', '"']).next().and_then(|text| text.parse().ok());
                 if let Some(address) = address {
                     return Ok(Self { child, address, log, said });
                 }

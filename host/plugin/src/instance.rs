@@ -204,8 +204,8 @@ impl Instance {
     }
 
     /// Before each call: the epoch went on while the instance rested.
-    pub(crate) fn arm(&mut self, capture: Option<Capture>) {
-        self.store.data().capture.put(capture);
+    pub(crate) fn arm(&mut self, capture: Option<Capture>, device: &str) {
+        self.store.data().capture.put(capture, device);
         self.store.set_epoch_deadline(1);
         let state = self.store.data_mut();
         state.computing = Computing::Briefly;

@@ -383,7 +383,7 @@ impl Version {
             Some(instance) => instance,
             None => self.new_instance(A::ROLE).await?,
         };
-        instance.arm(capture);
+        instance.arm(capture, ask.device());
         // After an error the instance, and with it its store, is dropped here.
         let answer = ask
             .ask(&mut instance)

@@ -34,6 +34,15 @@ pub(super) fn exposition(admin: &Admin) -> String {
     if let Some(store) = &admin.broker.store {
         text.push_str(&of_store(&store.counts()));
     }
+    if let Some(spans) = admin.broker.telemetry.counts() {
+        let counts = [("made", &spans.made), ("sent", &spans.sent), ("failed", &spans.failed)];
+        let lines: Vec<_> = counts
+            .into_iter()
+            .map(|(result, count)| (format!("{{result={result:?}}}"), count.value()))
+            .collect();
+        let help = "Spans of traces: those that ended, arrived, and did not.";
+        family(&mut text, "portreeve_trace_spans_total", "counter", help, &lines);
+    }
     text.push_str(&plugins::exposition(admin));
     text.push_str(&tls::metrics(&admin.gateways));
     text

@@ -159,7 +159,7 @@ fn start_log(config: &Config) -> Result<(), String> {
             use std::io::IsTerminal;
             builder.with_ansi(std::io::stderr().is_terminal()).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
     started.map_err(|error| format!("the log does not start: {error}"))
 }

@@ -179,7 +179,7 @@ fn read_settings(section: &Section<'_>, folder: &Path, manifest: &mut PluginMani
 }
 
 /// A setting's text, and whether it is a secret.
-fn setting(
+pub(super) fn setting(
     value: &DeValue<'_>,
     folder: &Path,
     files: &mut Vec<PathBuf>,

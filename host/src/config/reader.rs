@@ -226,6 +226,20 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A part of a whole: a number from 0 to 1.
+    pub(super) fn share_into(&self, key: &'static str, target: &mut f64) {
+        let Some(value) = self.value(key).map(Spanned::get_ref) else { return };
+        let number = match value {
+            DeValue::Integer(integer) => integer.as_str().parse().ok(),
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            _ => None,
+        };
+        match number.filter(|number| (0.0..=1.0).contains(number)) {
+            Some(number) => *target = number,
+            None => self.problem(key, "is no share", "write a number from 0 to 1, such as 0.01"),
+        }
+    }
+
     pub(super) fn boolean_into(&self, key: &'static str, target: &mut bool) {
         let Some(value) = self.value(key).map(Spanned::get_ref) else { return };
         match value.as_bool() {

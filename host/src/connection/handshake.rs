@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use portreeve_mqtt::{
-    Connack, Connect, DecodeError, Fault, Packet, PropertiesBuf, Property, ProtocolVersion,
-    ReasonCode, decode, decode_first,
+    Connack, Connect, DecodeError, Fault, Packet, Properties, PropertiesBuf, Property,
+    ProtocolVersion, ReasonCode, decode, decode_first,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 use super::{Transport, farewell};
 use crate::attempts::{Trail, Who};
@@ -66,6 +67,9 @@ pub(super) async fn accept(
             metrics.protocol_faults.add(1);
             metrics.packets_too_large.add(u64::from(error.fault == Fault::PacketTooLarge));
             tracing::debug!(peer = %address, gateway = %gateway.name, %error, "no valid CONNECT");
+            let mut trail = Trail::begin();
+            trail.refused("packet", error.to_string());
+            gateway.broker.attempts.keep(nobody(peer, gateway), trail, false);
             let answer = answer_to_fault(&unverified.buffer, &error);
             drop(place);
             farewell::say(unverified.stream, &answer).await;
@@ -75,12 +79,17 @@ pub(super) async fn accept(
     // It was decoded once already, so both are there.
     let (connect, _) = decode_first(&bytes, &gateway.limits.connect_packet).ok()??;
     let mut trail = Trail::begin();
-    let handled = connect::handle(gateway, &connect, peer, &mut unverified, &mut trail).await;
-    if let Err(refusal) = &handled {
-        let (code, why) = (refusal.reason_code.name(), &refusal.message);
-        trail.refused_at_last("connect", format!("{code}: {why}"));
-    }
-    gateway.broker.attempts.keep(who(&connect, peer, gateway), trail, handled.is_ok());
+    // What is logged meanwhile, by plugins, too, tells whose it is.
+    let span = tracing::warn_span!(
+        "connection",
+        gateway = %gateway.name,
+        peer = %address,
+        client_id = connect.client_id,
+    );
+    let handled = connect::handle(gateway, &connect, peer, &mut unverified, &mut trail)
+        .instrument(span.clone())
+        .await;
+    note(gateway, who(&connect, peer, gateway), connect.properties, trail, handled.as_ref().err());
     match handled {
         Ok(mut accepted) => {
             if connect.authentication_method().is_some() {
@@ -92,12 +101,12 @@ pub(super) async fn accept(
             }
             metrics.connects_admitted.add(1);
             let device = accepted.client.device.name.as_str();
-            tracing::debug!(device, client_id = connect.client_id, peer = %address, gateway = %gateway.name, "connected");
+            span.in_scope(|| tracing::debug!(device, "connected"));
             Some((unverified.stream, accepted, unverified.buffer))
         }
         Err(refusal) => {
             metrics.connects_refused.add(1);
-            log_refusal(&connect, peer, gateway, &refusal);
+            span.in_scope(|| log_refusal(&connect, peer, &refusal));
             let packet_bytes_max = connect::packet_bytes_max(&connect);
             let answer = match refusal.is_silent {
                 true => Vec::new(),
@@ -107,6 +116,35 @@ pub(super) async fn accept(
             farewell::say(unverified.stream, &answer).await;
             None
         }
+    }
+}
+
+/// Keeps an attempt for those who ask, and traces it.
+fn note(
+    gateway: &Gateway,
+    who: Who<'_>,
+    properties: Properties<'_>,
+    mut trail: Trail,
+    refusal: Option<&Refusal>,
+) {
+    let broker = &gateway.broker;
+    let mut reason = (ReasonCode::Success, "");
+    if let Some(Refusal { reason_code, message, .. }) = refusal {
+        trail.refused_at_last("connect", format!("{}: {message}", reason_code.name()));
+        reason = (*reason_code, message);
+    }
+    broker.telemetry.connect(&who, properties, &trail, reason);
+    broker.attempts.keep(who, trail, refusal.is_none());
+}
+
+/// A peer whose CONNECT cannot be read: only its address tells who it is.
+fn nobody<'a>(peer: &'a Peer, gateway: &'a Gateway) -> Who<'a> {
+    Who {
+        gateway: &gateway.name,
+        peer: peer.address,
+        client_id: "",
+        user_name: None,
+        certificate: peer.certificate().map(|certificate| certificate.subject.as_str()),
     }
 }
 
@@ -120,14 +158,11 @@ fn who<'a>(connect: &Connect<'a>, peer: &'a Peer, gateway: &'a Gateway) -> Who<'
     }
 }
 
-fn log_refusal(connect: &Connect<'_>, peer: &Peer, gateway: &Gateway, refusal: &Refusal) {
+fn log_refusal(connect: &Connect<'_>, peer: &Peer, refusal: &Refusal) {
     let certificate = peer.certificate().map(|certificate| certificate.subject.as_str());
     tracing::info!(
-        client_id = connect.client_id,
         user_name = connect.user_name.unwrap_or_default(),
-        peer = %peer.address,
         certificate,
-        gateway = %gateway.name,
         reason = refusal.reason_code.name(),
         why = refusal.message,
         "CONNECT refused"

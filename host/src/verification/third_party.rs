@@ -259,7 +259,7 @@ fn admitted(claim: Claim<'_>, admission: &CheckedAdmission) -> Result<Admission,
     if is_new {
         gateway.broker.metrics.devices_created.add(1);
         let (device, product) = (&entry.device.name, &entry.device.product);
-        tracing::info!(%device, %product, gateway = %gateway.name, "device created");
+        tracing::info!(%device, %product, "device created");
     }
     let mut admitted = of_entry(claim, entry, admission.expires_in);
     admitted.pending = pending;

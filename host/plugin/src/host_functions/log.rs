@@ -107,26 +107,48 @@ impl Capture {
     }
 }
 
-/// Where an instance finds the capture of the call that it answers.
+/// Bytes of a device's name that stand beside a line.
+const DEVICE_BYTES_MAX: usize = 128;
+
+/// Where an instance finds the capture of the call that it answers, and whom the call is about.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct CaptureSlot(Arc<Mutex<Option<Capture>>>);
+pub(crate) struct CaptureSlot(Arc<Mutex<CallInHand>>);
+
+#[derive(Debug, Default)]
+struct CallInHand {
+    capture: Option<Capture>,
+    /// Kept from call to call for its room.
+    device: String,
+}
 
 impl CaptureSlot {
-    pub(crate) fn put(&self, capture: Option<Capture>) {
-        *self.0.lock() = capture;
+    /// A call begins.
+    pub(crate) fn put(&self, capture: Option<Capture>, device: &str) {
+        let mut call = self.0.lock();
+        call.capture = capture;
+        call.device.clear();
+        let end = device.floor_char_boundary(DEVICE_BYTES_MAX);
+        call.device.push_str(device.get(..end).unwrap_or_default());
+    }
+
+    /// Whom the call is about; nothing while the instance starts.
+    fn device(&self) -> Option<String> {
+        let call = self.0.lock();
+        (!call.device.is_empty()).then(|| call.device.clone())
     }
 
     /// Whether it takes lines that the log does not.
     fn takes_all(&self) -> bool {
-        self.0.lock().as_ref().is_some_and(|capture| !capture.is_quiet)
+        self.0.lock().capture.as_ref().is_some_and(|capture| !capture.is_quiet)
     }
 
     fn takes(&self, level: GuestLevel) -> bool {
-        self.0.lock().as_ref().is_some_and(|capture| !capture.is_quiet || is_enabled(level))
+        let call = self.0.lock();
+        call.capture.as_ref().is_some_and(|capture| !capture.is_quiet || is_enabled(level))
     }
 
     fn note(&self, level: GuestLevel, line: String) {
-        if let Some(capture) = &*self.0.lock() {
+        if let Some(capture) = &self.0.lock().capture {
             let mut lines = capture.lines.lock();
             if lines.len() < CAPTURED_LINES_MAX {
                 lines.push(format!("{}: {line}", level_name(level)));
@@ -156,15 +178,16 @@ pub(crate) fn write_line(shared: &Shared, capture: &CaptureSlot, level: GuestLev
     }
     let Some(dropped) = limiter.admit(Instant::now()) else { return };
     let message = limiter.clip(line);
+    let device = capture.device();
     if dropped > 0 {
         event!(target: "plugin", Level::WARN, plugin, dropped, "log lines dropped: over the plugin's rate");
     }
     match level {
-        GuestLevel::Trace => event!(target: "plugin", Level::TRACE, plugin, "{message}"),
-        GuestLevel::Debug => event!(target: "plugin", Level::DEBUG, plugin, "{message}"),
-        GuestLevel::Info => event!(target: "plugin", Level::INFO, plugin, "{message}"),
-        GuestLevel::Warn => event!(target: "plugin", Level::WARN, plugin, "{message}"),
-        GuestLevel::Error => event!(target: "plugin", Level::ERROR, plugin, "{message}"),
+        GuestLevel::Trace => event!(target: "plugin", Level::TRACE, plugin, device, "{message}"),
+        GuestLevel::Debug => event!(target: "plugin", Level::DEBUG, plugin, device, "{message}"),
+        GuestLevel::Info => event!(target: "plugin", Level::INFO, plugin, device, "{message}"),
+        GuestLevel::Warn => event!(target: "plugin", Level::WARN, plugin, device, "{message}"),
+        GuestLevel::Error => event!(target: "plugin", Level::ERROR, plugin, device, "{message}"),
     }
 }
 
