@@ -8,6 +8,7 @@ pub mod swaps;
 pub mod tls;
 pub mod traffic;
 pub mod traps;
+pub mod verifiers;
 
 use std::fs;
 use std::time::Duration;

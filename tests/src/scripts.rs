@@ -20,6 +20,19 @@ pub fn component(name: &str) -> Vec<u8> {
     std::fs::read(folder.join(format!("{name}.wasm"))).expect("the plugin was built")
 }
 
+/// Where `make script-plugins` puts a component.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
+    workspace().join("target/script-plugins").join(format!("{name}.wasm"))
+}
+
+/// Where `portreeve plugin build` puts `function-verifier-python`.
+#[must_use]
+pub fn built_python() -> PathBuf {
+    let name = "function-verifier-python";
+    workspace().join("plugins-examples").join(name).join("build").join(format!("{name}.wasm"))
+}
+
 /// A script that is shipped as an example, such as `script-parser/scripts/tts.js`.
 #[must_use]
 pub fn example(path: &str) -> String {

@@ -17,7 +17,7 @@ use portreeve_tests::load::swaps::{self, Swapped};
 use portreeve_tests::load::tls::{self, Line, number};
 use portreeve_tests::load::traffic::{Shape, connects, idle, one_after_another, round_trips, run};
 use portreeve_tests::load::traps::{self, Trapped};
-use portreeve_tests::load::{Measured, devices, median, resident_bytes, scale};
+use portreeve_tests::load::{Measured, devices, median, resident_bytes, scale, verifiers};
 use portreeve_tests::web::Web;
 
 /// Measure the gateway beside mosquitto, as ratios in one run.
@@ -116,6 +116,18 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         count: usize,
     },
+    /// What each way to verify adds to a CONNECT, and what a script adds to a message.
+    Verifiers {
+        /// Rounds of each, of which the median is told.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Connections of each kind in a round.
+        #[arg(long, default_value_t = 10_000)]
+        connections: u32,
+        /// Seconds of messages of each kind in a round.
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+    },
     /// One shape against a server that runs already.
     Run {
         /// Its address.
@@ -163,6 +175,9 @@ async fn main() -> ExitCode {
             return table(tls::outage::run(Duration::from_secs(seconds), tell).await);
         }
         Command::TlsRevocation => return table(tls::revocation::run(number("DEVICES", 3)).await),
+        Command::Verifiers { rounds, connections, seconds } => {
+            return verification(rounds, connections, Duration::from_secs(seconds)).await;
+        }
         Command::Run { address, pid, qos, parsed, seconds } => {
             let qos = QoS::from_bits(qos).unwrap();
             let duration = Duration::from_secs(seconds);
@@ -210,6 +225,21 @@ async fn tls_bench(rounds: usize, connections: usize, parts: &[String]) -> ExitC
     }
     println!("{}", tls::setup::load_average());
     if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn verification(rounds: usize, connections: u32, duration: Duration) -> ExitCode {
+    if let Some(missing) = verifiers::not_built() {
+        println!("{missing}");
+        return ExitCode::FAILURE;
+    }
+    println!("CPU-us of the server; medians of {rounds} rounds; {}\n", tls::setup::load_average());
+    let mut lines = verifiers::verification(rounds, connections, tell).await;
+    println!();
+    lines.extend(verifiers::parsing(rounds, duration, tell).await);
+    println!();
+    let code = table(lines);
+    println!("{}", tls::setup::load_average());
+    code
 }
 
 /// Per cent by which memory may grow.

@@ -38,7 +38,8 @@ async fn lasting(address: SocketAddr, client_id: &str) -> TcpStream {
     stream
 }
 
-async fn subscribe(stream: &mut TcpStream, filters: &[String], qos: QoS) {
+/// Waits for the acknowledgement.
+pub(super) async fn subscribe(stream: &mut TcpStream, filters: &[String], qos: QoS) {
     let mut entries = SubscribeEntriesBuf::new();
     for filter in filters {
         let filter = TopicFilter::parse(filter).unwrap();
@@ -68,7 +69,8 @@ async fn subscribe(stream: &mut TcpStream, filters: &[String], qos: QoS) {
     stream.read_exact(&mut rest).await.unwrap();
 }
 
-fn publish(topic: &str, payload: &[u8], qos: QoS, retain: bool, bytes: &mut Vec<u8>) {
+/// Appends a PUBLISH.
+pub(super) fn publish(topic: &str, payload: &[u8], qos: QoS, retain: bool, bytes: &mut Vec<u8>) {
     let publish = Publish {
         dup: false,
         qos,

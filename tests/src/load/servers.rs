@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::guests;
+use crate::https_gateway::{manifest, trusting};
+use crate::{guests, scripts};
 
 /// A server that runs until it is dropped.
 pub struct ServerProcess {
@@ -18,7 +19,7 @@ pub struct ServerProcess {
     command: Command,
     /// Where it listens.
     pub address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl ServerProcess {
@@ -37,6 +38,12 @@ impl ServerProcess {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 impl Drop for ServerProcess {
@@ -53,8 +60,18 @@ pub enum With {
     Nothing,
     /// A warm parser on each message to `…/in`.
     WarmParser,
+    /// The ready plugin `script-parser` with a payload formatter, on each message to `…/in`.
+    ScriptParser,
     /// A fresh verifier on each CONNECT.
     FreshVerifier,
+    /// Its devices, which are imported through its data directory.
+    OneParty,
+    /// The ready plugin `https-verifier`, which asks a service of the tests at this address.
+    HttpsVerifier(SocketAddr),
+    /// The ready plugin `function-verifier` with the function that it comes with.
+    FunctionVerifier,
+    /// The same in Python.
+    FunctionVerifierPython,
     /// Nobody, but a store with this durability, and room for millions.
     Store(&'static str),
     /// A parser that computes until its deadline of 100 ms, on messages to `spin`.
@@ -76,7 +93,7 @@ fn start(mut command: Command, port: u16, folder: TempDir) -> ServerProcess {
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     wait_for(address);
-    ServerProcess { child, command, address, _folder: folder }
+    ServerProcess { child, command, address, folder }
 }
 
 fn wait_for(address: SocketAddr) {
@@ -99,40 +116,12 @@ fn gateway_binary() -> PathBuf {
 pub fn gateway(with: With) -> ServerProcess {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
-    let mut config = format!(
+    let config = format!(
         "[log]\nlevel = \"error\"\n[plugins]\ndirectory = \".\"\n[[gateway]]\nname = \"load\"\nverification = \"{}\"\n\
-         [[gateway.listener]]\naddress = \"127.0.0.1:{port}\"\n",
-        if with == With::FreshVerifier { "plugin:allow-list" } else { "open" }
+         [[gateway.listener]]\naddress = \"127.0.0.1:{port}\"\n{}",
+        verification(with),
+        parts(with, folder.path())
     );
-    if with == With::WarmParser {
-        plugin(folder.path(), "relay", "");
-        let _infallible = write!(
-            config,
-            "[[gateway.binding]]\nplugin = \"relay\"\ntopic = \"load/+/in\"\nmay_publish = [\"load/+/out\"]\n"
-        );
-    }
-    if with == With::Spinner {
-        plugin(folder.path(), "spin", "[limits]\ndeadline = \"100ms\"\n");
-        config.push_str("[[gateway.binding]]\nplugin = \"spin\"\ntopic = \"spin\"\n");
-    }
-    if let With::Asker(server) = with {
-        let manifest = format!(
-            "http = [\"http://{server}/\"]\n[instances]\ninstances = 4\n[limits]\ndeadline = \"5s\"\n\
-             [http_client]\ntimeout = \"60s\"\n[breaker]\nfaults = 0\n"
-        );
-        plugin(folder.path(), "fetch", &manifest);
-        config.push_str("[[gateway.binding]]\nplugin = \"fetch\"\ntopic = \"ask\"\n");
-    }
-    if with == With::FreshVerifier {
-        plugin(folder.path(), "allow-list", &guests::manifest("allow-list"));
-    }
-    if let With::Store(durability) = with {
-        let _infallible = write!(
-            config,
-            "[gateway.limits]\nsubscriptions_max = 1000000\n[store]\ndurability = {durability:?}\n\
-             [data]\ndirectory = \"data\"\n"
-        );
-    }
     let file = folder.path().join("gateway.toml");
     fs::write(&file, config).unwrap();
     let mut command = Command::new(gateway_binary());
@@ -140,8 +129,99 @@ pub fn gateway(with: With) -> ServerProcess {
     start(command, port, folder)
 }
 
+const fn verification(with: With) -> &'static str {
+    match with {
+        With::FreshVerifier => "plugin:allow-list",
+        With::OneParty => "one-party",
+        With::HttpsVerifier(_) => "plugin:https-verifier",
+        With::FunctionVerifier => "plugin:function-verifier",
+        With::FunctionVerifierPython => "plugin:function-verifier-python",
+        With::Nothing
+        | With::WarmParser
+        | With::ScriptParser
+        | With::Store(_)
+        | With::Spinner
+        | With::Asker(_) => "open",
+    }
+}
+
+/// Puts the plugin into the gateway's folder; what else stands in its configuration.
+fn parts(with: With, folder: &Path) -> String {
+    match with {
+        With::Nothing => String::new(),
+        With::WarmParser => {
+            plugin(folder, "relay", "");
+            relaying("relay")
+        }
+        With::ScriptParser => {
+            put(folder, "script-parser", &scripts::built("script-parser"), TTS_MANIFEST);
+            let script = scripts::example("script-parser/scripts/tts.js");
+            fs::write(folder.join("tts.js"), script).unwrap();
+            relaying("script-parser")
+        }
+        With::FreshVerifier => {
+            plugin(folder, "allow-list", &guests::manifest("allow-list"));
+            String::new()
+        }
+        With::OneParty => {
+            "[store]\ndurability = \"memory\"\n[data]\ndirectory = \"data\"\n".to_owned()
+        }
+        With::HttpsVerifier(service) => {
+            let url = format!("https://{service}/verify");
+            let manifest = manifest(&url, "preset = \"portreeve\"", &trusting("root"));
+            plugin(folder, "https-verifier", &manifest);
+            NOTHING_KEPT.to_owned()
+        }
+        With::FunctionVerifier => {
+            let name = "function-verifier";
+            put(folder, name, &scripts::built(name), &guests::manifest(name));
+            let script = scripts::example("function-verifier/scripts/handler.js");
+            fs::write(folder.join("handler.js"), script).unwrap();
+            NOTHING_KEPT.to_owned()
+        }
+        With::FunctionVerifierPython => {
+            let name = "function-verifier-python";
+            put(folder, name, &scripts::built_python(), &guests::manifest(name));
+            NOTHING_KEPT.to_owned()
+        }
+        With::Store(durability) => format!(
+            "[gateway.limits]\nsubscriptions_max = 1000000\n[store]\ndurability = {durability:?}\n\
+             [data]\ndirectory = \"data\"\n"
+        ),
+        With::Spinner => {
+            plugin(folder, "spin", "[limits]\ndeadline = \"100ms\"\n");
+            "[[gateway.binding]]\nplugin = \"spin\"\ntopic = \"spin\"\n".to_owned()
+        }
+        With::Asker(server) => {
+            let manifest = format!(
+                "http = [\"http://{server}/\"]\n[instances]\ninstances = 4\n[limits]\ndeadline = \"5s\"\n\
+                 [http_client]\ntimeout = \"60s\"\n[breaker]\nfaults = 0\n"
+            );
+            plugin(folder, "fetch", &manifest);
+            "[[gateway.binding]]\nplugin = \"fetch\"\ntopic = \"ask\"\n".to_owned()
+        }
+    }
+}
+
+/// A verdict is not used again, whatever the verifier says: each CONNECT is a question.
+const NOTHING_KEPT: &str = "[gateway.limits]\nverdicts_max = 0\n";
+
+const TTS_MANIFEST: &str = "[settings]\npreset = \"tts\"\nscript = { file = \"tts.js\" }\nscript_name = \"tts.js\"\n\
+                            topic_up = \"${parent}/out\"\n";
+
+/// What a parser does with messages to `…/in`.
+fn relaying(plugin: &str) -> String {
+    format!(
+        "[[gateway.binding]]\nplugin = {plugin:?}\ntopic = \"load/+/in\"\nmay_publish = [\"load/+/out\"]\n"
+    )
+}
+
 fn plugin(folder: &Path, name: &str, manifest: &str) {
-    fs::copy(guests::component(name), folder.join(format!("{name}.wasm"))).unwrap();
+    put(folder, name, &guests::component(name), manifest);
+}
+
+fn put(folder: &Path, name: &str, component: &Path, manifest: &str) {
+    fs::copy(component, folder.join(format!("{name}.wasm"))).unwrap();
     fs::write(folder.join(format!("{name}.toml")), manifest).unwrap();
 }
 

@@ -168,11 +168,11 @@ pub(super) fn spawn<T: Send + 'static>(
 }
 
 /// A connection that was let in.
-async fn open(
+pub(super) async fn connected(
     address: SocketAddr,
     client_id: &str,
     clean_start: bool,
-) -> (OwnedReadHalf, OwnedWriteHalf) {
+) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("the server listens");
     stream.set_nodelay(true).unwrap();
     let mut bytes = Vec::new();
@@ -182,7 +182,16 @@ async fn open(
     let mut connack = [0; 4];
     stream.read_exact(&mut connack).await.unwrap();
     assert_eq!(connack, [0x20, 2, 0, 0], "CONNECT is accepted");
-    stream.into_split()
+    stream
+}
+
+/// Its two ways.
+async fn open(
+    address: SocketAddr,
+    client_id: &str,
+    clean_start: bool,
+) -> (OwnedReadHalf, OwnedWriteHalf) {
+    connected(address, client_id, clean_start).await.into_split()
 }
 
 async fn publisher(shared: Arc<Shared>, mut write: OwnedWriteHalf, number: usize, qos: QoS) {
