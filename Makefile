@@ -62,13 +62,14 @@ audit: setup setup-check ## Advisories about dependencies (needs their database)
 	cargo deny check advisories
 
 .PHONY: bench
-bench: guests ## Measure codec, plugin runtime and gateway, the latter beside mosquitto
+bench: guests script-plugins ## Measure codec, plugin runtime and gateway, the latter beside mosquitto, and what verifiers and scripts add
 	cargo bench -p portreeve-mqtt --bench codec
 	cargo bench -p portreeve-plugin --bench calls
 	cargo build --release -p portreeve -p portreeve-tests
 	target/release/portreeve-load compare
 	# A target that is missed here, which the tool tells, keeps nothing else from being measured.
 	-target/release/portreeve-load tls
+	-target/release/portreeve-load verifiers
 	target/release/portreeve-load spin
 	target/release/portreeve-load hang
 	target/release/portreeve-load durable
@@ -87,7 +88,7 @@ acceptance-tls: guests ## The long runs of TLS, with a table at the end
 	@./tools/acceptance-tls
 
 .PHONY: acceptance-devices
-acceptance-devices: guests ## The long runs of devices and verification, with a table at the end
+acceptance-devices: guests script-plugins ## The long runs of devices and verification, with a table at the end
 	@./tools/acceptance-devices
 
 FUZZ_SECONDS ?= 600
