@@ -195,14 +195,7 @@ impl Front {
             let tokens = places.tokens.to_vec();
             let doorkeeper = Arc::new(Doorkeeper { tokens, audit: Arc::clone(&audit) });
             let router = front().layer(from_fn_with_state(doorkeeper, access::by_token));
-            let stopped = shutdown.clone();
-            tasks.spawn(async move {
-                let served = axum::serve(listener, router)
-                    .with_graceful_shutdown(async move { stopped.cancelled().await });
-                if let Err(error) = served.await {
-                    tracing::error!(%error, "the admin listener");
-                }
-            });
+            tasks.spawn(listener.serve(router, shutdown.clone()));
         }
         if let Some(socket) = places.socket {
             let router = front().layer(from_fn_with_state(Arc::clone(&audit), access::by_socket));

@@ -8,6 +8,10 @@
     reason = "tests stop at the first surprise"
 )]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use portreeve_mqtt::Property;
 use portreeve_tests::api::{Api, admin_section};
 use portreeve_tests::client::connect;
@@ -166,4 +170,21 @@ fn gateways_tell_what_they_are() {
     assert_eq!((&gateway["name"], &gateway["verification"]), (&json!("test"), &json!("open")));
     assert_eq!(gateway["limits"]["connections_max"], 77);
     assert_eq!(gateway["bindings"][0]["on_error"], "dead-letter:dead", "{found}");
+}
+
+#[test]
+fn connections_that_ask_nothing_do_not_stay() {
+    let (_gateway, api) = started(TestGateway::open());
+    let address = api.url().trim_start_matches("http://").to_owned();
+    let mut silent: Vec<TcpStream> = (0..2)
+        .map(|_| TcpStream::connect(&address).unwrap())
+        .inspect(|stream| stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap())
+        .collect();
+    // One of them begins a request that it does not end.
+    silent[1].write_all(b"GET /healthz HTTP/1.1\r\nhost: gateway\r\n").unwrap();
+    for stream in &mut silent {
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+    }
+    assert_eq!(api.get("/healthz")["status"], "ok");
 }

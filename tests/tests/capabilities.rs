@@ -283,6 +283,19 @@ fn a_response_that_nobody_reads_ends_with_its_time() {
 }
 
 #[test]
+fn requests_with_a_time_of_their_own_leave_nothing_in_an_instance() {
+    let web = Web::start();
+    let manifest = format!("http = [{:?}]\n[instances]\ninstances = 1\n", web.url("/"));
+    let gateway = Gateway::start(&manifest);
+    // More than an instance has places for resources.
+    for _ in 0..40 {
+        let answers = gateway.ask(&format!("8 GET {}", web.url("/ok")));
+        assert_eq!(answers, ["200 2 ok"; 8].join("\n"));
+    }
+    assert_eq!(gateway.show()["live"]["instance_starts"], 1, "in one instance");
+}
+
+#[test]
 fn thousands_of_requests_in_one_call_are_bounded_and_delay_nobody() {
     let web = Web::start();
     let gateway =

@@ -2,79 +2,46 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::NetworkConfig;
 
 /// Time that a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Handshakes at a time; others wait to be accepted.
-const HANDSHAKES_MAX: usize = 64;
+/// Time that the head of a request may take, and that a connection may rest between two: who holds
+/// places without a token must not keep others out.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at a time; descriptors belong to devices.
 const CONNECTIONS_MAX: usize = 256;
-/// Connections that are through and wait for a place.
-const READY_MAX: usize = 16;
 /// How long accepting pauses when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-/// A connection with its place among those that may be open.
-pub(super) struct Held {
-    stream: Box<dyn Stream>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Held {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Held {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connections that are ready for HTTP.
+/// An address that is listened on.
 pub(super) struct Network {
+    listener: TcpListener,
     address: SocketAddr,
-    ready: mpsc::Receiver<(Held, SocketAddr)>,
-    /// Ends with it.
-    _tasks: JoinSet<()>,
+    tls: Option<Identity>,
 }
 
 impl Network {
@@ -86,63 +53,69 @@ impl Network {
         let listener = TcpListener::bind(config.address).await?;
         let address = listener.local_addr()?;
         let tls = config.identity.clone().map(Identity::read).transpose()?;
-        let (sender, ready) = mpsc::channel(READY_MAX);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, tls, sender));
-        Ok(Self { address, ready, _tasks: tasks })
+        Ok(Self { listener, address, tls })
     }
 
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
     }
-}
 
-impl Listener for Network {
-    type Io = Held;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.ready.recv().await {
-            Some(ready) => ready,
-            // The task that accepts has ended, which it does not.
-            None => std::future::pending().await,
+    /// Answers requests until the gateway stops; those that are being answered then are finished.
+    pub(super) async fn serve(mut self, router: Router, shutdown: CancellationToken) {
+        let mut connections = JoinSet::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                self.listener.accept().await.map(|(stream, peer)| (stream, peer, place))
+            };
+            let accepted = tokio::select! {
+                accepted = accepted => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, peer, place)) => {
+                    let acceptor = self.tls.as_mut().map(Identity::acceptor);
+                    let (router, shutdown) = (router.clone(), shutdown.clone());
+                    connections.spawn(async move {
+                        let _place = place;
+                        if let Some(stream) = secured(stream, acceptor, peer).await {
+                            answer(stream, peer, router, shutdown).await;
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener cannot accept");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
-    }
-
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        Ok(self.address)
+        while connections.join_next().await.is_some() {}
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    mut tls: Option<Identity>,
-    ready: mpsc::Sender<(Held, SocketAddr)>,
+/// Answers the requests of one connection.
+async fn answer(
+    stream: Box<dyn Stream>,
+    peer: SocketAddr,
+    router: Router,
+    shutdown: CancellationToken,
 ) {
-    let mut handshakes = JoinSet::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        while handshakes.len() >= HANDSHAKES_MAX {
-            handshakes.join_next().await;
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-        while handshakes.try_join_next().is_some() {}
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "the admin listener cannot accept");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let acceptor = tls.as_mut().map(Identity::acceptor);
-        let ready = ready.clone();
-        handshakes.spawn(async move {
-            if let Some(stream) = secured(stream, acceptor, peer).await {
-                // Nobody waits for it when the gateway ends.
-                let _is_taken = ready.send((Held { stream, _place: place }, peer)).await;
-            }
-        });
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection of the admin listener ended");
     }
 }
 

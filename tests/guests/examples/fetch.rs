@@ -2,6 +2,8 @@
 //! `TIMES METHOD URL BODY-BYTES`, `1 ENV NAME` for a variable of its environment, or
 //! `1 LEAVE URL` for a response that it does not read. It answers on the topic `answer`, a line for each of them.
 
+use std::time::Duration;
+
 use portreeve_guest::http::Request;
 use portreeve_guest::{Context, Error, Message, Outcome, Parser, export_parser};
 
@@ -25,7 +27,8 @@ impl Parser for Guest {
             }
             let body = vec![b'x'; bytes.parse().unwrap_or(0)];
             for _ in 0..times {
-                let answer = Request::new(method, url).body(body.clone()).send();
+                let request = Request::new(method, url).body(body.clone());
+                let answer = request.timeout(Duration::from_secs(30)).send();
                 answers.push(match answer {
                     Ok(response) => {
                         let text = String::from_utf8_lossy(&response.body);
