@@ -83,6 +83,8 @@ pub mod metrics;
 
 pub mod signature;
 
+mod files;
+
 pub use admin::document as admin_api;
 pub use lockout::LockoutPolicy;
 pub use permissions::{Action, Grant};

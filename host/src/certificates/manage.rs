@@ -1,9 +1,8 @@
 //! Changes of the directory: each is checked before it is written, and seen whole.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -17,6 +16,7 @@ use rustls::pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
 use super::{Certificates, CertificatesError, Denied, checked};
+use crate::files;
 
 /// Hex digits of a fingerprint that name a version.
 const VERSION_DIGITS: usize = 16;
@@ -79,23 +79,30 @@ impl Certificates {
         activates: bool,
     ) -> Result<Imported, CertificatesError> {
         let certificates = read_certificates(chain)?;
-        let now = portreeve_tls::now();
-        if let Some(ended) = certificates.first().filter(|one| one.not_after < now) {
-            let why = format!("{} has expired", ended.subject);
-            return Err(CertificatesError::Unusable(chain.display().to_string(), why));
-        }
         let key = read_key(key, password)?;
-        let identity = Identity::new(name, certificates.clone(), key.clone_key(), &provider());
-        identity.map_err(|error| {
-            CertificatesError::Unusable(chain.display().to_string(), error.to_string())
-        })?;
+        let unusable = |why| CertificatesError::Unusable(chain.display().to_string(), why);
+        check_identity(&certificates, &key).map_err(unusable)?;
+        self.put_server(name, certificates, &key, activates)
+    }
+
+    /// The same with chain and key that were checked.
+    ///
+    /// # Errors
+    /// [`CertificatesError`]; then another version serves as before.
+    pub(crate) fn put_server(
+        &self,
+        name: &str,
+        certificates: Vec<Arc<Certificate>>,
+        key: &PrivateKeyDer<'_>,
+        activates: bool,
+    ) -> Result<Imported, CertificatesError> {
         let fingerprint = certificates.first().map(|one| one.fingerprint_hex()).unwrap_or_default();
         let version: String = fingerprint.chars().take(VERSION_DIGITS).collect();
         let folder = self.directory.join("server").join(checked(name)?);
         let target = folder.join(&version);
         make_folder(&target)?;
         // The key goes first: a chain without its key could be named by hand.
-        write_whole(&target.join("key.pem"), 0o600, &key_pem(&key))?;
+        write_whole(&target.join("key.pem"), 0o600, &key_pem(key))?;
         write_whole(&target.join("chain.pem"), 0o644, chain_pem(&certificates).as_bytes())?;
         let is_first = !folder.join("active").exists();
         if is_first || activates {
@@ -312,6 +319,22 @@ impl Denied {
     }
 }
 
+/// Whether a chain and its key can serve, now or at a later time.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check_identity(
+    chain: &[Arc<Certificate>],
+    key: &PrivateKeyDer<'_>,
+) -> Result<(), String> {
+    let now = portreeve_tls::now();
+    if let Some(ended) = chain.first().filter(|one| one.not_after < now) {
+        return Err(format!("{} has expired", ended.subject));
+    }
+    let identity = Identity::new("", chain.to_vec(), key.clone_key(), &provider());
+    identity.map(drop).map_err(|error| error.to_string())
+}
+
 /// Names in a folder, without their end.
 fn names(folder: &Path, end: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -342,17 +365,7 @@ fn remove_file(path: &Path) -> Result<(), CertificatesError> {
 
 /// Writes a file that is seen whole or not at all.
 fn write_whole(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), CertificatesError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let partial: PathBuf = path.with_file_name(format!(".{name}.partial"));
-    let write = || {
-        let options =
-            fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&partial);
-        let mut file = options?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    write().map_err(|error| failed(path, error))
+    files::replace(path, Some(mode), bytes).map_err(|error| failed(path, error))
 }
 
 fn chain_pem(certificates: &[Arc<Certificate>]) -> String {
