@@ -31,6 +31,7 @@ use crate::reload::Reloader;
 use crate::reload::set::View;
 
 mod access;
+mod changes;
 pub(crate) mod devices;
 mod gateways;
 mod messages;
@@ -256,10 +257,19 @@ fn documented() -> OpenApiRouter<Admin> {
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::attempts))
-        .routes(routes!(gateways::list))
+        .merge(of_gateways())
         .routes(routes!(messages::publish))
         .routes(routes!(messages::retained))
         .routes(routes!(messages::remove_retained))
+}
+
+fn of_gateways() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(gateways::list))
+        .routes(routes!(gateways::show))
+        .routes(routes!(changes::limits))
+        .routes(routes!(changes::bindings))
+        .routes(routes!(changes::certificate))
 }
 
 fn of_operation() -> OpenApiRouter<Admin> {

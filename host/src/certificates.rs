@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 mod manage;
 
+pub(crate) use manage::check_identity;
 pub use manage::{Imported, Listing, ServerEntry};
 
 /// The directory.

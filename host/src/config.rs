@@ -19,6 +19,7 @@ use crate::telemetry::TelemetryConfig;
 
 mod admin;
 mod capabilities;
+pub(crate) mod edit;
 mod gateway;
 mod manifest;
 mod reader;

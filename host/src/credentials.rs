@@ -25,10 +25,12 @@ use crate::plugins::scan::{STILL, Stamp, Trust, stamp};
 use crate::tls::{Current, Tls};
 
 mod own;
+mod replace;
 mod revocation;
 mod tasks;
 
 use own::{Material, Reader};
+pub(crate) use replace::{NewIdentity, NotReplaced};
 use revocation::Lists;
 pub(crate) use tasks::keep;
 

@@ -14,10 +14,12 @@ use crate::credentials::{Credentials, Looked};
 use crate::gateway::Gateway;
 use crate::plugins::scan::{STILL, Scanner, Stamp, Trust, stamp};
 
+pub(crate) mod change;
 pub(crate) mod differences;
 pub(crate) mod set;
 mod watch;
 
+use change::{Change, Changed, NotChanged};
 use differences::Differences;
 use set::{Around, PluginSet};
 use watch::Watcher;
@@ -36,8 +38,9 @@ const TOGETHER: Duration = Duration::from_millis(10);
 /// How often files are looked at although the system tells of changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reads the configuration again, with what the command line said.
-pub type Reread = Box<dyn Fn() -> Result<Config, Vec<String>> + Send + Sync>;
+/// Reads the configuration again, with what the command line said: that of the file, or of a text that
+/// the file is to have.
+pub type Reread = Box<dyn Fn(Option<&str>) -> Result<Config, Vec<String>> + Send + Sync>;
 
 /// What an operator asks for.
 #[derive(Debug)]
@@ -51,11 +54,10 @@ pub(crate) enum Command {
     Promote { plugin: String, saw: Option<String> },
 }
 
-/// A command, who gave it, and where its answer goes.
-struct Order {
-    command: Command,
-    by: String,
-    answer: oneshot::Sender<Result<String, String>>,
+/// What is asked of the task, who asks, and where the answer goes.
+enum Order {
+    Command(Command, String, oneshot::Sender<Result<String, String>>),
+    Change(Box<Change>, String, oneshot::Sender<Result<Changed, NotChanged>>),
 }
 
 /// Gives commands to the task that makes changes.
@@ -72,7 +74,19 @@ impl Reloader {
     pub(crate) async fn order(&self, command: Command, by: String) -> Result<String, String> {
         let (answer, answered) = oneshot::channel();
         let stopped = || "the gateway is stopping".to_owned();
-        let order = Order { command, by, answer };
+        let order = Order::Command(command, by, answer);
+        self.orders.send(order).await.map_err(|_closed| stopped())?;
+        answered.await.map_err(|_closed| stopped())?
+    }
+
+    /// Has a file changed, and what it says made live.
+    ///
+    /// # Errors
+    /// [`NotChanged`]; then the file is what it was.
+    pub(crate) async fn change(&self, change: Change, by: String) -> Result<Changed, NotChanged> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || NotChanged::Failed("the gateway is stopping".to_owned());
+        let order = Order::Change(Box::new(change), by, answer);
         self.orders.send(order).await.map_err(|_closed| stopped())?;
         answered.await.map_err(|_closed| stopped())?
     }
@@ -267,7 +281,7 @@ impl Reload {
 
     /// Reads the configuration. Says whether it can be used by itself.
     fn reread(&mut self, by: &str) -> bool {
-        match self.reread.as_ref().map(|reread| reread()) {
+        match self.reread.as_ref().map(|reread| reread(None)) {
             Some(Ok(config)) => {
                 self.wanted = Some((config, Vec::new()));
                 true
@@ -312,8 +326,18 @@ impl Reload {
 
     /// Does what is asked for. Gives the time after which files are looked at again.
     async fn obey(&mut self, order: Order) -> Option<Duration> {
-        let Order { command, by, answer } = order;
         self.conclude_all();
+        let (command, by, answer) = match order {
+            Order::Command(command, by, answer) => (command, by, answer),
+            Order::Change(change, by, answer) => {
+                let changed = self.change(*change, &by).await;
+                // What waited may fit now.
+                self.settle(&by);
+                // The one who asked may be gone.
+                let _is_gone = answer.send(changed);
+                return None;
+            }
+        };
         let mut again_after = None;
         let around = Around { config: &self.config, gateways: &self.gateways };
         let result = match command {

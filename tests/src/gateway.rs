@@ -173,7 +173,11 @@ impl TestGateway {
         self.is_reread.then(|| -> Reread {
             std::fs::write(&path, self.text()).expect("the configuration is written");
             let mistakes = |error: ConfigError| error.0.iter().map(ToString::to_string).collect();
-            Box::new(move || Config::read(&path).map_err(mistakes))
+            Box::new(move |text| {
+                let config =
+                    text.map_or_else(|| Config::read(&path), |text| Config::parse(&path, text));
+                config.map_err(mistakes)
+            })
         })
     }
 
@@ -190,7 +194,7 @@ impl TestGateway {
     pub fn try_start(self) -> Result<RunningGateway, StartError> {
         let reread = self.reread();
         let config = match &reread {
-            Some(reread) => reread().unwrap_or_else(|mistakes| panic!("{mistakes:?}")),
+            Some(reread) => reread(None).unwrap_or_else(|mistakes| panic!("{mistakes:?}")),
             None => self.config(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -118,6 +118,7 @@ fn needed(method: &Method, path: &str) -> Scope {
     match path {
         "/v1/audit" => Scope::Admin,
         "/v1/drain" if method != Method::GET => Scope::Admin,
+        path if method != Method::GET && changes_files(path) => Scope::Admin,
         // What devices send is seen there.
         "/v1/record" | "/v1/retained" => Scope::Operate,
         path if path.ends_with("/trace") => Scope::Operate,
@@ -126,6 +127,12 @@ fn needed(method: &Method, path: &str) -> Scope {
         }
         _ => Scope::Operate,
     }
+}
+
+/// Whether a request that is no GET changes what the gateway's files say.
+fn changes_files(path: &str) -> bool {
+    let of_gateway = path.strip_prefix("/v1/gateways/").and_then(|rest| rest.split_once('/'));
+    of_gateway.is_some_and(|(_, what)| what != "publish")
 }
 
 /// The token of a request, if it is one that is accepted. Digests are compared, so that the time
@@ -282,6 +289,10 @@ mod tests {
             (Method::POST, "/v1/devices", Scope::Operate),
             (Method::GET, "/v1/plugins/x/trace", Scope::Operate),
             (Method::GET, "/v1/audit", Scope::Admin),
+            (Method::GET, "/v1/gateways/a", Scope::Read),
+            (Method::POST, "/v1/gateways/a/publish", Scope::Operate),
+            (Method::PATCH, "/v1/gateways/a/limits", Scope::Admin),
+            (Method::PUT, "/v1/gateways/a/certificates/gw", Scope::Admin),
         ] {
             assert_eq!(needed(&method, path), scope, "{method} {path}");
         }

@@ -11,10 +11,11 @@ use portreeve_plugin::contract::Direction;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::problem::{Json, Problem, ProblemBody};
+use super::problem::{Json, Path, Problem, ProblemBody};
 use super::{Admin, Caller};
 use crate::broker::{Broker, Drain};
-use crate::gateway::{Binding, Gateway, OnError, Verification};
+use crate::gateway::{Binding, Gateway, GatewayLimits, OnError, Verification};
+use crate::session::QueuePolicy;
 
 /// A gateway.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,20 +44,36 @@ pub(super) struct BindingBody {
     on_error: String,
 }
 
-/// Bounds of a gateway.
+/// Bounds of a gateway, as they hold now; `[gateway.limits]` of the configuration says what each is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LimitsBody {
     connections_max: usize,
     connections_per_address_max: usize,
     connection_rate_max: u32,
-    publish_rate_max: u32,
     verification_rate_max: u32,
+    verdicts_max: usize,
+    publish_rate_max: u32,
     handshakes_max: usize,
     connect_timeout_ms: u64,
+    connect_packet_bytes_max: u32,
     packet_bytes_max: u32,
+    user_properties_max: u16,
+    filters_max: u16,
+    topic_alias_maximum: u16,
+    topic_bytes_max: usize,
+    topic_levels_max: usize,
+    /// Seconds.
+    keep_alive_max: u16,
+    /// Seconds.
     session_expiry_max: u32,
+    write_stall_timeout_ms: u64,
+    mailbox_bytes_max: usize,
     queued_messages_max: usize,
+    queued_bytes_max: usize,
+    /// `drop-oldest` or `drop-newest`.
+    queue_policy: &'static str,
     in_flight_max: u16,
+    subscriptions_max: usize,
 }
 
 /// Every gateway.
@@ -68,8 +85,6 @@ pub(super) struct Gateways {
 impl GatewayBody {
     fn of(gateway: &Gateway) -> Self {
         let rules = gateway.rules();
-        let limits = &gateway.limits;
-        let ms = limits.connect_timeout.as_millis();
         Self {
             name: gateway.name.to_string(),
             product: gateway.product.to_string(),
@@ -81,19 +96,43 @@ impl GatewayBody {
             has_tls: gateway.tls.is_some(),
             connections: gateway.connections.load(Ordering::Relaxed),
             bindings: rules.bindings.iter().map(|binding| BindingBody::of(binding)).collect(),
-            limits: LimitsBody {
-                connections_max: limits.connections_max,
-                connections_per_address_max: limits.connections_per_address_max,
-                connection_rate_max: limits.connection_rate_max,
-                publish_rate_max: limits.publish_rate_max,
-                verification_rate_max: limits.verification_rate_max,
-                handshakes_max: limits.handshakes_max,
-                connect_timeout_ms: u64::try_from(ms).unwrap_or(u64::MAX),
-                packet_bytes_max: limits.packet.packet_bytes_max,
-                session_expiry_max: limits.session_expiry_max,
-                queued_messages_max: limits.session.queued_messages_max,
-                in_flight_max: limits.session.in_flight_max,
+            limits: LimitsBody::of(&gateway.limits),
+        }
+    }
+}
+
+impl LimitsBody {
+    fn of(limits: &GatewayLimits) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let session = &limits.session;
+        Self {
+            connections_max: limits.connections_max,
+            connections_per_address_max: limits.connections_per_address_max,
+            connection_rate_max: limits.connection_rate_max,
+            verification_rate_max: limits.verification_rate_max,
+            verdicts_max: limits.verdicts_max,
+            publish_rate_max: limits.publish_rate_max,
+            handshakes_max: limits.handshakes_max,
+            connect_timeout_ms: ms(limits.connect_timeout),
+            connect_packet_bytes_max: limits.connect_packet.packet_bytes_max,
+            packet_bytes_max: limits.packet.packet_bytes_max,
+            user_properties_max: limits.packet.user_properties_max,
+            filters_max: limits.packet.filters_max,
+            topic_alias_maximum: limits.topic_alias_maximum,
+            topic_bytes_max: limits.topic_bytes_max,
+            topic_levels_max: limits.topic_levels_max,
+            keep_alive_max: limits.keep_alive_max,
+            session_expiry_max: limits.session_expiry_max,
+            write_stall_timeout_ms: ms(limits.write_stall_timeout),
+            mailbox_bytes_max: session.mailbox_bytes_max,
+            queued_messages_max: session.queued_messages_max,
+            queued_bytes_max: session.queued_bytes_max,
+            queue_policy: match session.queue_policy {
+                QueuePolicy::DropOldest => "drop-oldest",
+                QueuePolicy::DropNewest => "drop-newest",
             },
+            in_flight_max: session.in_flight_max,
+            subscriptions_max: session.subscriptions_max,
         }
     }
 }
@@ -126,6 +165,20 @@ impl BindingBody {
 pub(super) async fn list(State(admin): State<Admin>) -> Json<Gateways> {
     let gateways = admin.gateways.iter().map(|gateway| GatewayBody::of(gateway)).collect();
     Json(Gateways { gateways })
+}
+
+/// Show a gateway with its bindings and limits
+#[utoipa::path(get, path = "/v1/gateways/{gateway}", tag = "gateways", params(("gateway" = String, Path)), responses(
+    (status = 200, body = GatewayBody),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<GatewayBody>, Problem> {
+    let found = admin.gateways.iter().find(|gateway| *gateway.name == *name);
+    let not_found = || Problem::not_found(format!("there is no gateway {name:?}"));
+    found.map(|gateway| Json(GatewayBody::of(gateway))).ok_or_else(not_found)
 }
 
 /// How connections end.

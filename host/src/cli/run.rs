@@ -40,9 +40,15 @@ pub(crate) struct Source {
 impl Source {
     /// The configuration, with the flags over the file.
     pub(crate) fn config(self) -> Result<Config, Vec<String>> {
+        self.config_of(None)
+    }
+
+    /// The same as if the file had this text.
+    fn config_of(self, text: Option<&str>) -> Result<Config, Vec<String>> {
         let mut config = match &self.config {
             None => Config::default(),
-            Some(path) => Config::read(path)
+            Some(path) => text
+                .map_or_else(|| Config::read(path), |text| Config::parse(path, text))
                 .map_err(|error| error.0.iter().map(ToString::to_string).collect::<Vec<_>>())?,
         };
         config.plugins = self.plugins.or(config.plugins);
@@ -72,9 +78,9 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The configuration as files and flags say it now.
-    fn config(&self) -> Result<Config, Vec<String>> {
-        let mut config = self.source.clone().config()?;
+    /// The configuration as the file, or a text in its place, and the flags say it now.
+    fn config(&self, text: Option<&str>) -> Result<Config, Vec<String>> {
+        let mut config = self.source.clone().config_of(text)?;
         if let Some(level) = &self.log {
             level.clone_into(&mut config.log.level);
         }
@@ -85,7 +91,7 @@ impl Run {
     }
 
     pub(crate) async fn execute(self) -> ExitCode {
-        let config = match self.config() {
+        let config = match self.config(None) {
             Ok(config) => config,
             Err(mistakes) => return output::fail_all(&mistakes),
         };
@@ -96,7 +102,7 @@ impl Run {
             Ok(signals) => signals,
             Err(error) => return output::fail(&format!("signals cannot be received: {error}")),
         };
-        let reread: Reread = Box::new(move || self.config());
+        let reread: Reread = Box::new(move |text| self.config(text));
         let server = match Server::start_with(&config, Some(reread)).await {
             Ok(server) => server,
             Err(error) => return output::fail(&error.to_string()),

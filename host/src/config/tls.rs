@@ -276,6 +276,16 @@ impl TlsConfig {
 }
 
 impl OwnCertificate {
+    /// What operators call it: the name of a managed certificate, or its chain's file without ending.
+    pub(crate) fn name(&self) -> String {
+        match &self.source {
+            OwnSource::Managed(name) => name.clone(),
+            OwnSource::Files { chain, .. } => {
+                chain.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+            }
+        }
+    }
+
     fn from_section(section: &Section<'_>, folder: &Path) -> Option<Self> {
         let name = section.string("name");
         let chain = section.string("chain").map(|path| folder.join(path));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portreeve_tls::Certificate;
 use portreeve_tls::identity::Identity;
-use portreeve_tls::material::{self, read_certificates, read_file, read_key};
+use portreeve_tls::material::{self, MaterialError, read_certificates, read_file, read_key};
 use portreeve_tls::peer::Trust;
 use portreeve_tls::revocation::DenyList;
 use rustls::crypto::CryptoProvider;
@@ -73,8 +73,7 @@ impl<'a> Reader<'a> {
     fn identity(&mut self, own: &OwnCertificate, refuses_expired: bool) -> Option<Arc<Identity>> {
         let (name, chain, key, password) = match &own.source {
             OwnSource::Files { chain, key, password } => {
-                let name = chain.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                (name, chain.clone(), key.clone(), password.clone())
+                (own.name(), chain.clone(), key.clone(), password.clone())
             }
             OwnSource::Managed(name) => {
                 self.managed_file(&["server", name, "active"]);
@@ -139,12 +138,7 @@ impl<'a> Reader<'a> {
 
     fn password(&mut self, path: &Path) -> Option<Zeroizing<Vec<u8>>> {
         self.file(path);
-        let mut password = self.noted(read_file(path, PASSWORD_BYTES_MAX))?;
-        // An editor ends the last line.
-        while password.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-            password.pop();
-        }
-        Some(password)
+        self.noted(password(path))
     }
 
     /// The same of one in the directory of managed certificates, which may come later.
@@ -218,6 +212,16 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         self.noted(result.map_err(|error| format!("{}: {error}", path.display())))
     }
+}
+
+/// The password in a file.
+pub(super) fn password(path: &Path) -> Result<Zeroizing<Vec<u8>>, MaterialError> {
+    let mut password = read_file(path, PASSWORD_BYTES_MAX)?;
+    // An editor ends the last line.
+    while password.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        password.pop();
+    }
+    Ok(password)
 }
 
 /// A time in the larger of the two units.

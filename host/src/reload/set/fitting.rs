@@ -108,6 +108,23 @@ impl PluginSet {
         of_configuration
     }
 
+    /// Whether a configuration fits, by itself or together with the changes that wait.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn fits(&self, around: Around<'_>, next: &Config) -> Result<(), Vec<String>> {
+        self.checked.lock().clear();
+        let Err(mistakes) = self.fitted(&[Change::Configuration(next)], around) else {
+            return Ok(());
+        };
+        let waiting = self.wanted.iter().map(|(name, wanted)| match wanted {
+            Wanted::Version(ready) => Change::Version(ready),
+            Wanted::Removal => Change::Removal(name),
+        });
+        let all: Vec<_> = std::iter::once(Change::Configuration(next)).chain(waiting).collect();
+        self.fitted(&all, around).map(drop).map_err(|_with_others| mistakes)
+    }
+
     /// These are the plugins from now on. Gives those before them.
     pub(super) fn replace(&mut self, next: Plugins) -> Plugins {
         let before = std::mem::replace(&mut self.plugins, next);
