@@ -12,6 +12,7 @@ mod cert;
 mod check;
 mod device;
 mod explain;
+mod gateway;
 mod output;
 mod pki;
 mod plugin;
@@ -41,6 +42,9 @@ enum Command {
     /// Work with sessions: list, show, end.
     #[command(subcommand)]
     Session(session::SessionCommand),
+    /// Work with gateways: show them, change limits, bindings and certificates in their files.
+    #[command(subcommand)]
+    Gateway(gateway::GatewayCommand),
     /// Say why a device was let in or not: its last attempts, step by step.
     Explain(explain::Explain),
     /// Connect, ping and disconnect, as a health check does; exit code 0 where that works.
@@ -81,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(check) => runtime.block_on(check.execute()),
         Command::Device(command) => runtime.block_on(command.execute()),
         Command::Session(command) => runtime.block_on(command.execute()),
+        Command::Gateway(command) => runtime.block_on(command.execute()),
         Command::Explain(explain) => runtime.block_on(explain.execute()),
         Command::Probe(probe) => runtime.block_on(probe.execute()),
         Command::Admin(command) => runtime.block_on(command.execute()),

@@ -248,10 +248,21 @@ impl RunningTls {
     /// When it does not answer.
     #[must_use]
     pub fn admin(&self, method: &str, path: &str) -> (u16, String) {
+        self.admin_with(method, path, "")
+    }
+
+    /// The same with a body of JSON.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn admin_with(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = UnixStream::connect(self.socket()).expect("the admin socket is there");
         stream.set_read_timeout(Some(PATIENCE)).expect("it can be set");
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         );
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut answer = String::new();
