@@ -270,6 +270,14 @@ fn of_gateways() -> OpenApiRouter<Admin> {
         .routes(routes!(changes::limits))
         .routes(routes!(changes::bindings))
         .routes(routes!(changes::certificate))
+        .routes(routes!(changes::rollout))
+        .merge(of_components())
+}
+
+/// A component is larger than any other body.
+fn of_components() -> OpenApiRouter<Admin> {
+    let limit = DefaultBodyLimit::max(changes::COMPONENT_BYTES_MAX);
+    OpenApiRouter::new().routes(routes!(changes::component)).layer(limit)
 }
 
 fn of_operation() -> OpenApiRouter<Admin> {

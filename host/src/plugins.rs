@@ -155,6 +155,12 @@ pub fn plugin_name(path: &Path) -> String {
     path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// Whether a plugin may have this name.
+pub(crate) fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed)
+}
+
 /// The components of a directory, in the order of their names.
 pub(crate) fn components(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
@@ -176,8 +182,7 @@ pub(crate) fn components(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 /// [`WhyNot`].
 pub fn read_source(path: &Path) -> Result<Source, WhyNot> {
     let name = plugin_name(path);
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+    if !is_name(&name) {
         return Err(WhyNot::Name);
     }
     let manifest_path = path.with_extension("toml");

@@ -17,7 +17,7 @@ use portreeve_tests::api::{Api, admin_section};
 use portreeve_tests::binary::{Process, binary, free_address};
 use portreeve_tests::openssl::shown;
 use portreeve_tests::pki::{Certificate, named};
-use portreeve_tests::plugins::manifest;
+use portreeve_tests::plugins::{manifest, variant};
 use portreeve_tests::tls_gateway::{RunningTls, TlsGateway};
 use portreeve_tests::{RunningGateway, TestGateway, V5};
 use serde_json::{Value, json};
@@ -292,4 +292,69 @@ fn the_command_line_changes_limits_under_flags_and_a_restart_takes_them() {
     assert_eq!(shown()["limits"]["filters_max"], 9);
     assert_eq!(shown()["limits"]["connect_timeout_ms"], 7_000);
     assert!(portreeve(&["gateway", "list"]).1.contains("main"));
+}
+
+fn put_component(api: &Api, plugin: &str, bytes: &[u8]) -> (u16, Value) {
+    let path = format!("/v1/plugins/{plugin}/component");
+    let (status, _, body) = api.raw("PUT", &path, "application/wasm", bytes);
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+#[test]
+fn a_component_is_live_or_on_its_way_and_one_that_is_refused_is_taken_back() {
+    let gateway = TestGateway::open()
+        .with_plugin("versioned", &manifest("1", ""))
+        .with_binding("versioned", "a/in", "may_publish = [\"a/out\"]")
+        .with("[data]\ndirectory = \"data\"");
+    let (gateway, api) = started(gateway);
+    let file = |name: &str| fs::read(gateway.folder().join(name));
+    let (status, changed) = put_component(&api, "versioned", &variant("versioned", 1));
+    assert_eq!((status, &changed["live"]), (200, &json!(true)), "{changed}");
+    assert_eq!(changed["changed"], json!(["component"]));
+    assert_eq!(file("versioned.wasm").unwrap(), variant("versioned", 1));
+    // No component at all; one that is no parser, which the binding needs; a name that is a path.
+    for (plugin, bytes, status, why) in [
+        ("versioned", b"\0asm junk".to_vec(), 422, ""),
+        ("versioned", variant("scripted", 1), 422, "no parser"),
+        ("new", b"junk".to_vec(), 422, ""),
+        ("..%2Fnew", variant("versioned", 2), 422, "name"),
+    ] {
+        let (answered, problem) = put_component(&api, plugin, &bytes);
+        assert_eq!(answered, status, "{plugin}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(why), "{plugin}: {problem}");
+        assert_eq!(file("versioned.wasm").unwrap(), variant("versioned", 1));
+        assert!(file("new.wasm").is_err());
+    }
+    let path = "/v1/plugins/versioned/component";
+    assert_eq!(api.raw("PUT", path, "text/plain", b"x").0, 415);
+    let mut client = gateway.client(V5, "client-1");
+    client.subscribe("a/out", 0);
+    assert!(client.publish_at_least_once("a/in", "x") < 0x80);
+    assert_eq!(client.next_publish().text(), "1:x", "the version before goes on");
+    assert_eq!(put_component(&api, "other", &variant("versioned", 3)).0, 200);
+    // The next version is tried first.
+    let rollout = "/v1/plugins/versioned/rollout";
+    let changed = api.does("PUT", rollout, &json!({ "canary": "50%", "canary_calls": 100 }));
+    assert_eq!(
+        (&changed["changed"], &changed["live"]),
+        (&json!(["canary", "canary_calls"]), &json!(false))
+    );
+    assert!(changed["detail"].as_str().unwrap().contains("canary"), "{changed}");
+    let manifest = String::from_utf8(file("versioned.toml").unwrap()).unwrap();
+    assert!(
+        manifest.contains("canary = \"50%\"\n") && manifest.contains("version = \"1\""),
+        "{manifest}"
+    );
+    let (status, problem) = api.ask("PUT", rollout, &json!({ "canary": "lots" }));
+    assert!(status == 422 && problem["detail"].as_str().unwrap().contains("lots"), "{problem}");
+    assert_eq!(file("versioned.toml").unwrap(), manifest.as_bytes());
+    assert_eq!(api.ask("PUT", "/v1/plugins/none/rollout", &json!({})).0, 404);
+    let back = api.does("PUT", rollout, &json!({}));
+    assert_eq!(back["live"], true, "the live version is there again: {back}");
+    let operator = api.by(Some("operate-token"));
+    assert_eq!(operator.ask("PUT", rollout, &json!({})).0, 403);
+    assert_eq!(put_component(&operator, "versioned", b"x").0, 403);
+    let audit = api.get("/v1/audit").to_string();
+    assert!(audit.contains("component of plugin versioned"), "{audit}");
+    assert!(audit.contains("rollout of plugin versioned"), "{audit}");
 }

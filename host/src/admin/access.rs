@@ -131,8 +131,10 @@ fn needed(method: &Method, path: &str) -> Scope {
 
 /// Whether a request that is no GET changes what the gateway's files say.
 fn changes_files(path: &str) -> bool {
-    let of_gateway = path.strip_prefix("/v1/gateways/").and_then(|rest| rest.split_once('/'));
-    of_gateway.is_some_and(|(_, what)| what != "publish")
+    let of = |prefix: &str| path.strip_prefix(prefix).and_then(|rest| rest.split_once('/'));
+    let of_plugin = of("/v1/plugins/");
+    of("/v1/gateways/").is_some_and(|(_, what)| what != "publish")
+        || of_plugin.is_some_and(|(_, what)| matches!(what, "rollout" | "component"))
 }
 
 /// The token of a request, if it is one that is accepted. Digests are compared, so that the time
@@ -292,6 +294,9 @@ mod tests {
             (Method::GET, "/v1/gateways/a", Scope::Read),
             (Method::POST, "/v1/gateways/a/publish", Scope::Operate),
             (Method::PATCH, "/v1/gateways/a/limits", Scope::Admin),
+            (Method::POST, "/v1/plugins/a/promote", Scope::Operate),
+            (Method::PUT, "/v1/plugins/a/component", Scope::Admin),
+            (Method::PUT, "/v1/plugins/a/rollout", Scope::Admin),
             (Method::PUT, "/v1/gateways/a/certificates/gw", Scope::Admin),
         ] {
             assert_eq!(needed(&method, path), scope, "{method} {path}");

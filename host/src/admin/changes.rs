@@ -1,9 +1,12 @@
-//! Changes of what the gateway's files say: limits, bindings, certificates. The files are the
+//! Changes of what the gateway's files say: limits, bindings, certificates, plugins. The files are the
 //! truth: what is changed here stands there, and holds after a restart.
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -19,6 +22,11 @@ use crate::reload::change::{Change, Changed, NotChanged};
 const SETTINGS_MAX: usize = 256;
 /// Bindings of one gateway.
 const BINDINGS_MAX: usize = 10_000;
+
+/// Bytes of a component that is sent; a larger one is copied into the plugin directory.
+pub(super) const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// Base64 of the signature beside it.
+const SIGNATURE: &str = "portreeve-signature";
 
 /// What a change came to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,6 +72,20 @@ pub(super) struct CertificateOrder {
     chain: String,
     /// Is written to the gateway's files, and never told again.
     key: String,
+}
+
+/// How the versions of a plugin take over, as its manifest has it; what is left out is not in it.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RolloutOrder {
+    /// Share of devices that a new version answers first: `5%`.
+    canary: Option<String>,
+    /// Share of devices whose questions it is asked beside the old version: `100%`.
+    shadow: Option<String>,
+    /// Good calls after which it answers all devices.
+    canary_calls: Option<u32>,
+    /// Devices that it answers at a time before that.
+    canary_devices: Option<u32>,
 }
 
 impl From<NotChanged> for Problem {
@@ -149,6 +171,71 @@ pub(super) async fn certificate(
     let what = format!("certificate {name} of gateway {gateway}");
     let identity = NewIdentity { chain: order.chain, key: Zeroizing::new(order.key) };
     let change = Change::Certificate { gateway, name, identity };
+    made(admin, caller, change, what, String::new()).await
+}
+
+/// Set how versions of a plugin take over, in its manifest: canary, shadow
+#[utoipa::path(put, path = "/v1/plugins/{name}/rollout", tag = "plugins",
+    params(("name" = String, Path)), request_body = RolloutOrder, responses(
+    (status = 200, body = ChangedBody),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json"),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn rollout(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(plugin): Path<String>,
+    Json(order): Json<RolloutOrder>,
+) -> Result<Json<ChangedBody>, Problem> {
+    let RolloutOrder { canary, shadow, canary_calls, canary_devices } = order;
+    let text = |value: Option<String>| value.map(toml_edit::Value::from);
+    let number = |value: Option<u32>| value.map(|value| i64::from(value).into());
+    let keys = [
+        ("canary", text(canary)),
+        ("shadow", text(shadow)),
+        ("canary_calls", number(canary_calls)),
+        ("canary_devices", number(canary_devices)),
+    ];
+    let settings: Settings = keys.map(|(key, value)| (key.to_owned(), value)).into();
+    let what = format!("rollout of plugin {plugin}");
+    let detail = told(&settings);
+    made(admin, caller, Change::Rollout { plugin, settings }, what, detail).await
+}
+
+/// Put another component in the place of a plugin's, or of none: its next version
+#[utoipa::path(put, path = "/v1/plugins/{name}/component", tag = "plugins",
+    params(("name" = String, Path), ("portreeve-signature" = Option<String>, Header,
+        description = "Base64 of its signature's file, where components have to be signed")),
+    request_body(content = Vec<u8>, content_type = "application/wasm"), responses(
+    (status = 200, body = ChangedBody),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 413, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 415, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json"),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json"),
+))]
+pub(super) async fn component(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(plugin): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<ChangedBody>, Problem> {
+    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if kind != Some("application/wasm") {
+        let detail = "a component is sent as Content-Type: application/wasm";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let signature = headers.get(SIGNATURE).map(|value| {
+        let text = STANDARD.decode(value.as_bytes()).ok();
+        text.and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| Problem::bad_request(format!("{SIGNATURE} is no text in Base64")))
+    });
+    let signature = signature.transpose()?;
+    let what = format!("component of plugin {plugin}");
+    let change = Change::Component { plugin, component: body.to_vec(), signature };
     made(admin, caller, change, what, String::new()).await
 }
 

@@ -63,6 +63,16 @@ pub(crate) fn limits(text: &str, gateway: &str, settings: &Settings) -> Result<E
     Ok(edited(text, &document, changed))
 }
 
+/// Sets keys at the top of a plugin's manifest.
+///
+/// # Errors
+/// [`EditError`].
+pub(crate) fn manifest(text: &str, settings: &Settings) -> Result<Edited, EditError> {
+    let mut document = document(text)?;
+    let changed = set(document.as_table_mut(), settings);
+    Ok(edited(text, &document, changed))
+}
+
 /// Puts bindings in the place of those of a gateway. One that is there already keeps its comments.
 ///
 /// # Errors
@@ -334,5 +344,17 @@ name = \"device-1\"
         assert_eq!(edited.text, TEXT.replace("address = \"127.0.0.1:2\"\n", &added));
         let gone = bindings(&edited.text, "b", &[]).unwrap();
         assert_eq!(gone.text, TEXT);
+    }
+
+    #[test]
+    fn keys_of_a_manifest_stand_above_its_tables() {
+        let text = "# mine\ncanary = \"5%\" # few\n\n[settings]\na = \"b\"\n";
+        let wanted = settings(&[("canary", Some("10%".into())), ("canary_calls", Some(7.into()))]);
+        let edited = manifest(text, &wanted).unwrap();
+        let expected =
+            "# mine\ncanary = \"10%\" # few\ncanary_calls = 7\n\n[settings]\na = \"b\"\n";
+        assert_eq!(edited.text, expected);
+        let first = manifest("[settings]\na = \"b\"\n", &wanted).unwrap();
+        assert!(first.text.starts_with("canary = \"10%\"\ncanary_calls = 7\n"), "{}", first.text);
     }
 }

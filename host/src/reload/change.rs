@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+mod plugin;
+
 use super::Reload;
 use super::set::Around;
 use crate::config::Config;
@@ -21,6 +23,10 @@ pub(crate) enum Change {
     Bindings { gateway: String, bindings: Vec<BindingText> },
     /// Chain and key of the certificate that a gateway has under this name.
     Certificate { gateway: String, name: String, identity: NewIdentity },
+    /// How versions of a plugin take over: keys of its manifest.
+    Rollout { plugin: String, settings: Settings },
+    /// The component of a plugin, with the text of its signature.
+    Component { plugin: String, component: Vec<u8>, signature: Option<String> },
 }
 
 /// What a change came to.
@@ -93,6 +99,12 @@ impl Reload {
             }
             Change::Certificate { gateway, name, identity } => {
                 self.change_certificate(&gateway, &name, identity, by).await
+            }
+            Change::Rollout { plugin, settings } => {
+                self.change_rollout(&plugin, &settings, by).await
+            }
+            Change::Component { plugin, component, signature } => {
+                self.change_component(&plugin, component, signature, by).await
             }
         }
     }
