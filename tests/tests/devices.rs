@@ -298,11 +298,19 @@ fn an_attempt_is_told_step_by_step_and_without_secrets() {
         let steps = attempt["steps"].as_array().unwrap();
         steps.iter().map(|step| format!("{}:{}", step["stage"], step["outcome"])).collect()
     };
-    let all = [r#""verification":"passed""#, r#""permissions":"passed""#, r#""session":"passed""#];
+    let all = ["limits", "verification", "permissions", "session"];
+    let all = all.map(|stage| format!("{stage:?}:\"passed\""));
     assert_eq!(stages(admitted), all);
     assert_eq!(stages(&attempts[1]).last().unwrap(), r#""verification":"refused""#);
     assert!(attempts[1].to_string().contains("its password is another"), "{found}");
     assert!(!found.to_string().contains("-word"), "{found}");
+    // A CONNECT that cannot be read: nothing but its address tells whose it is.
+    let mut client = Client::dial(gateway.address());
+    client.send_hex("10 02 00 04");
+    client.expect_close();
+    let found = api.get("/v1/attempts?peer=127.0.0.1");
+    let unreadable = &found["attempts"][0];
+    assert_eq!(stages(unreadable), [r#""packet":"refused""#], "{found}");
 }
 
 #[test]

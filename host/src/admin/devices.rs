@@ -432,8 +432,9 @@ fn not_changed(error: &NotChanged) -> Problem {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Import {
-    /// At most 10,000.
-    #[schema(max_items = 10000)]
+    /// Each as for `POST /v1/devices`, at most 10,000. One whose values are out of bounds is refused by its place, and
+    /// those beside it are imported.
+    #[schema(max_items = 10000, value_type = Vec<Object>)]
     devices: Vec<DeviceSpec>,
     /// Says what would become of them, and changes nothing.
     #[serde(default)]
