@@ -27,13 +27,14 @@ pub fn binary() -> PathBuf {
         return beside;
     }
     let build = || {
-        // Of the whole workspace, as the tests are built: with the features of one package alone all
-        // of its dependencies would be built again.
-        let mut arguments = vec!["build", "--quiet", "--workspace", "--bin", "portreeve"];
         let is_release = !cfg!(debug_assertions) || std::env::var_os("PORTREEVE_RELEASE").is_some();
-        if is_release {
-            arguments.push("--release");
-        }
+        // Of the packages that were built before: with the features of others all dependencies would be
+        // built again. Tests are built of the whole workspace, the tools build these two for release.
+        let packages: &[&str] = match is_release {
+            true => &["--release", "-p", "portreeve", "-p", "portreeve-tests"],
+            false => &["--workspace"],
+        };
+        let arguments = [&["build", "--quiet", "--bin", "portreeve"], packages].concat();
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let built = Command::new(cargo).current_dir(guests::workspace()).args(arguments).status();
         assert!(built.expect("cargo runs").success(), "the binary does not build");
