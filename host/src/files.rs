@@ -10,6 +10,17 @@ const MODE: u32 = 0o644;
 /// Who may do what with a file.
 const MODE_MASK: u32 = 0o7777;
 
+/// Puts back what a file held before: its bytes, or nothing where it was not there.
+///
+/// # Errors
+/// When it cannot be written or taken away.
+pub(crate) fn put_back(path: &Path, before: Option<&[u8]>) -> io::Result<()> {
+    match before {
+        Some(bytes) => replace(path, None, bytes),
+        None => remove(path),
+    }
+}
+
 /// Puts these bytes in the place of a file: they are written beside it, synced, and moved there, so
 /// that a crash leaves the one or the other. With `mode` `None` the file keeps its mode; its owner and
 /// group are kept as far as this user may. A link stays, and what it leads to is replaced.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{Span, SpanBuilder, SpanKind, Status, TraceContextExt, TracerProvider};
+use opentelemetry::trace::{
+    Span, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TracerProvider,
+};
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
@@ -213,10 +215,10 @@ impl Telemetry {
             }
             span.end_with_timestamp(end);
             start = end;
-            active.counts.made.add(1);
+            active.count(span.span_context());
         }
         context.span().end_with_timestamp(end);
-        active.counts.made.add(1);
+        active.count(context.span().span_context());
     }
 
     /// Begins to trace a PUBLISH, if it is sampled.
@@ -256,10 +258,10 @@ impl Telemetry {
         if let Some(parser) = parser {
             let mut span = parser.start_with_context(&active.tracer, &context);
             span.end_with_timestamp(parser_end);
-            active.counts.made.add(1);
+            active.count(span.span_context());
         }
         context.span().end();
-        active.counts.made.add(1);
+        active.count(context.span().span_context());
     }
 
     /// Sends what waits, within a bound of time.
@@ -287,6 +289,11 @@ impl PublishSpan {
 }
 
 impl Active {
+    /// Counts a span that ended; one whose client says that its trace is not sampled goes nowhere.
+    fn count(&self, span: &SpanContext) {
+        self.counts.made.add(u64::from(span.is_sampled()));
+    }
+
     fn start(config: &TelemetryConfig) -> Result<Self, String> {
         let mut client = reqwest::blocking::Client::builder()
             .timeout(config.timeout)

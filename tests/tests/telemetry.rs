@@ -134,6 +134,10 @@ fn connects_and_publishes_are_traced_to_a_collector() {
     client.subscribe("a/out", 0);
     client.publish_with("a/in", b"x", 0, false, None, &properties);
     assert_eq!(client.next_publish().text(), "1:x");
+    let unsampled = format!("00-{trace}-{parent}-00");
+    let properties: PropertiesBuf =
+        [Property::UserProperty(("traceparent", &unsampled))].into_iter().collect();
+    client.publish_with("unsampled", b"x", 0, false, None, &properties);
     client.publish("plain", "12345");
     assert_eq!(gateways.refused("stranger"), 0x86);
 
@@ -164,6 +168,10 @@ fn connects_and_publishes_are_traced_to_a_collector() {
     let plain = one(&spans, "PUBLISH", "messaging.destination.name", "plain");
     assert!(plain.parent_span_id.is_empty());
     assert_eq!(text(&plain.attributes, "portreeve.device"), "device-1");
+    // Its device says that nobody wants this one.
+    let is_unsampled =
+        |span: &Span| text(&span.attributes, "messaging.destination.name") == "unsampled";
+    assert!(!spans.iter().any(is_unsampled), "{spans:#?}");
     let all = format!("{spans:?}");
     assert!(!all.contains("s3cret-password"), "{all}");
 }

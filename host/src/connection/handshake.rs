@@ -149,13 +149,7 @@ fn nobody<'a>(peer: &'a Peer, gateway: &'a Gateway) -> Who<'a> {
 }
 
 fn who<'a>(connect: &Connect<'a>, peer: &'a Peer, gateway: &'a Gateway) -> Who<'a> {
-    Who {
-        gateway: &gateway.name,
-        peer: peer.address,
-        client_id: connect.client_id,
-        user_name: connect.user_name,
-        certificate: peer.certificate().map(|certificate| certificate.subject.as_str()),
-    }
+    Who { client_id: connect.client_id, user_name: connect.user_name, ..nobody(peer, gateway) }
 }
 
 fn log_refusal(connect: &Connect<'_>, peer: &Peer, refusal: &Refusal) {

@@ -167,11 +167,9 @@ impl Credentials {
             (Before::Managed(_), OwnSource::Files { .. }) => {}
             (Before::Files(files), _) => {
                 for (path, bytes) in files {
-                    let put = match bytes {
-                        Some(bytes) => files::replace(&path, None, &bytes),
-                        None => files::remove(&path),
-                    };
-                    put.map_err(|error| NotReplaced::File(path.display().to_string(), error))?;
+                    let bytes = bytes.as_ref().map(|bytes| bytes.as_slice());
+                    files::put_back(&path, bytes)
+                        .map_err(|error| NotReplaced::File(path.display().to_string(), error))?;
                 }
             }
         }

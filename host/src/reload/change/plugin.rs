@@ -137,11 +137,7 @@ fn content(path: &Path) -> Result<Option<Vec<u8>>, NotChanged> {
 
 fn put_back(before: &[(PathBuf, Option<Vec<u8>>)]) -> Result<(), NotChanged> {
     for (path, bytes) in before {
-        let put = match bytes {
-            Some(bytes) => files::replace(path, None, bytes),
-            None => files::remove(path),
-        };
-        put.map_err(|error| unwritable(path, &error))?;
+        files::put_back(path, bytes.as_deref()).map_err(|error| unwritable(path, &error))?;
     }
     Ok(())
 }
