@@ -124,15 +124,19 @@ impl Returned {
         if let Some(text) = value.as_string() {
             return text.to_string().map(Self::Text).map_err(failed);
         }
-        if let Some(bytes) = bytes_of(&value) {
-            return Ok(Self::Bytes(bytes));
-        }
+        // Plain objects come first: the engine throws an error, with its stack, to say that
+        // something is no `ArrayBuffer`.
         if let Ok(plain) = makers.plain.clone().restore(ctx) {
             if let Some(text) = json::written(&value, &plain) {
                 return Ok(Self::Json(text));
             }
             // What a getter threw is thrown again below.
             drop(ctx.catch());
+        }
+        let bytes = bytes_of(&value);
+        drop(ctx.catch());
+        if let Some(bytes) = bytes {
+            return Ok(Self::Bytes(bytes));
         }
         match ctx.json_stringify(value).map_err(failed)? {
             Some(text) => text.to_string().map(Self::Json).map_err(failed),
