@@ -53,8 +53,31 @@ pub enum LoadError {
     #[error("making it ready was interrupted: {0}")]
     Interrupted(String),
     /// Its first instance did not start.
-    #[error("it does not start: {0}")]
-    Start(#[source] CallError),
+    #[error("it does not start: {source}{}", said(lines))]
+    Start {
+        /// What it did.
+        source: CallError,
+        /// What it wrote to its log before.
+        lines: Vec<String>,
+    },
+}
+
+/// Lines of a plugin that are told of a start that failed.
+const SAID_LINES_MAX: usize = 4;
+/// Characters of them.
+const SAID_CHARS_MAX: usize = 512;
+
+/// The last lines of a plugin, as the end of a message.
+fn said(lines: &[String]) -> String {
+    let first = lines.len().saturating_sub(SAID_LINES_MAX);
+    let text = lines.get(first..).unwrap_or_default().join("; ");
+    match text.is_empty() {
+        true => text,
+        false => text.chars().take(SAID_CHARS_MAX).fold("; it said: ".to_owned(), |mut said, c| {
+            said.push(c);
+            said
+        }),
+    }
 }
 
 fn list<T: std::fmt::Display>(items: &[T]) -> String {

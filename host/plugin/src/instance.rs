@@ -155,13 +155,17 @@ pub(crate) enum Export {
 }
 
 impl Instance {
-    /// Starts an instance. Runs guest code: the caller holds a deadline over it.
+    /// Starts an instance. Runs guest code: the caller holds a deadline over it. `capture` takes what the
+    /// guest writes to its log meanwhile.
     pub(crate) async fn start(
         engine: &Engine,
         pre: &PreInstance,
         shared: &Arc<Shared>,
         role: Role,
+        capture: Option<Capture>,
     ) -> Result<Self, CallError> {
+        let slot = CaptureSlot::default();
+        slot.put(capture, "");
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let shared_state = Arc::clone(shared);
@@ -170,7 +174,7 @@ impl Instance {
             memory_bytes: 0,
             table_elements: 0,
             table,
-            capture: CaptureSlot::default(),
+            capture: slot,
             wasi: None,
             http: None,
             computing: Computing::Briefly,

@@ -199,7 +199,9 @@ impl Version {
         let begin = Instant::now();
         for role in Role::ALL {
             if version.is(role) {
-                version.warm_up(role).await.map_err(LoadError::Start)?;
+                let said = Capture::default();
+                let started = version.warm_up(role, &said).await;
+                started.map_err(|source| LoadError::Start { source, lines: said.take() })?;
                 version.start_up.get_or_init(|| begin.elapsed());
             }
         }
@@ -207,13 +209,13 @@ impl Version {
     }
 
     /// Starts the first instances of a role, which rest until they are called where they may: those
-    /// that stay warm start now and not under the first calls.
-    async fn warm_up(self: &Arc<Self>, role: Role) -> Result<(), CallError> {
+    /// that stay warm start now and not under the first calls. `said` takes what they write to their log.
+    async fn warm_up(self: &Arc<Self>, role: Role, said: &Capture) -> Result<(), CallError> {
         let deadline = self.shared.limits.deadline;
         for _ in 0..self.pool(role).warm_instances().clamp(1, WARM_UP_MAX) {
-            let version = Arc::clone(self);
+            let (version, said) = (Arc::clone(self), said.clone());
             let next = self.engine.background.call(&self.are_long, async move {
-                let instance = version.new_instance(role).await?;
+                let instance = version.new_instance(role, Some(said)).await?;
                 version.pool(role).give_back(instance, &version.shared.statistics);
                 Ok::<(), CallError>(())
             });
@@ -381,7 +383,7 @@ impl Version {
         let statistics = &self.shared.statistics;
         let mut instance = match pool.take() {
             Some(instance) => instance,
-            None => self.new_instance(A::ROLE).await?,
+            None => self.new_instance(A::ROLE, capture.clone()).await?,
         };
         instance.arm(capture, ask.device());
         // After an error the instance, and with it its store, is dropped here.
@@ -407,9 +409,13 @@ impl Version {
         }
     }
 
-    async fn new_instance(&self, role: Role) -> Result<Instance, CallError> {
+    async fn new_instance(
+        &self,
+        role: Role,
+        capture: Option<Capture>,
+    ) -> Result<Instance, CallError> {
         self.shared.statistics.instance_starts.fetch_add(1, Ordering::Relaxed);
-        Instance::start(&self.engine, &self.pre, &self.shared, role).await
+        Instance::start(&self.engine, &self.pre, &self.shared, role, capture).await
     }
 }
 
