@@ -81,8 +81,8 @@ impl Reload {
         let changed = if is_same { Vec::new() } else { changed };
         for (path, bytes) in parts.iter().filter(|_| !is_same) {
             if let Err(error) = files::replace(path, None, bytes) {
-                put_back(&before)?;
-                return Err(unwritable(path, &error));
+                let why = unwritable(path, &error).to_string();
+                return Err(taken_back(&before, why, NotChanged::Failed));
             }
         }
         self.load_plugins(by).await;
@@ -92,9 +92,9 @@ impl Reload {
                 Ok(Changed { changed, live, needs_restart, detail })
             }
             Err(why) => {
-                put_back(&before)?;
+                let error = taken_back(&before, why, NotChanged::Refused);
                 self.load_plugins(by).await;
-                Err(NotChanged::Refused(why))
+                Err(error)
             }
         }
     }
@@ -132,6 +132,18 @@ fn content(path: &Path) -> Result<Option<Vec<u8>>, NotChanged> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+/// Puts files back after what was refused; with both reasons where that fails, too.
+fn taken_back(
+    before: &[(PathBuf, Option<Vec<u8>>)],
+    why: String,
+    error: fn(String) -> NotChanged,
+) -> NotChanged {
+    match put_back(before) {
+        Ok(()) => error(why),
+        Err(failed) => NotChanged::Failed(format!("{why}; and it is not taken back: {failed}")),
     }
 }
 
