@@ -13,6 +13,7 @@ mod check;
 mod device;
 mod explain;
 mod gateway;
+mod order;
 mod output;
 mod pki;
 mod plugin;

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 
+/// The header of the admin API that brings the signature of a component: its file in Base64.
+pub const SIGNATURE_HEADER: &str = "portreeve-signature";
+
 /// Why a component is not accepted, or a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

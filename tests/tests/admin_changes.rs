@@ -358,3 +358,52 @@ fn a_component_is_live_or_on_its_way_and_one_that_is_refused_is_taken_back() {
     assert!(audit.contains("component of plugin versioned"), "{audit}");
     assert!(audit.contains("rollout of plugin versioned"), "{audit}");
 }
+
+#[test]
+fn the_command_line_puts_components_and_rollouts_where_its_arguments_say() {
+    let gateway = TestGateway::open()
+        .with_plugin("versioned", &manifest("1", ""))
+        .with_binding("versioned", "a/in", "may_publish = [\"a/out\"]")
+        .with("[data]\ndirectory = \"data\"");
+    let (gateway, _api) = started(gateway);
+    let component = gateway.folder().join("next.wasm");
+    fs::write(&component, variant("versioned", 1)).unwrap();
+    let (component, data) = (component.to_str().unwrap(), gateway.folder().join("data"));
+    let run = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(binary());
+        let output = command.args(arguments).envs(variables.iter().copied()).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let data = data.to_str().unwrap();
+    let put = ["plugin", "put", component, "--name", "versioned", "--data", data];
+    // What is typed counts more than what was exported.
+    let nowhere = [("PORTREEVE_URL", "http://127.0.0.1:1"), ("PORTREEVE_ADMIN", "/nowhere")];
+    let (code, said) = run(&put, &nowhere);
+    assert!(code == Some(0) && said.contains("changed: component; live\n"), "{said}");
+    assert!(said.contains(" serves"), "{said}");
+    let (code, said) = run(&put[..5], &nowhere);
+    assert!(code == Some(1) && said.contains("unset one"), "{said}");
+    let socket = format!("{data}/admin.sock");
+    let (code, said) = run(&put[..5], &[("PORTREEVE_ADMIN", &socket)]);
+    assert!(code == Some(0) && said.contains("nothing is another; live"), "{said}");
+    let rollout = |settings: &[&str]| {
+        let plain = ["plugin", "rollout", "versioned", "--data", data];
+        run(&[&plain, settings].concat(), &[])
+    };
+    let (code, said) = rollout(&["canary=50%", "canary_calls=100"]);
+    assert!(
+        code == Some(0) && said.contains("changed: canary, canary_calls; in the file"),
+        "{said}"
+    );
+    let manifest = fs::read_to_string(gateway.folder().join("versioned.toml")).unwrap();
+    assert!(manifest.contains("canary_calls = 100\n"), "{manifest}");
+    for (settings, why) in [("canary=lots", "lots"), ("canary", "NAME=VALUE"), ("other=1", "other")]
+    {
+        let (code, said) = rollout(&[settings]);
+        assert!(code == Some(1) && said.contains(why), "{said}");
+    }
+    fs::write(component, "junk").unwrap();
+    let (code, said) = run(&put, &[]);
+    assert!(code == Some(1) && said.contains("WebAssembly"), "{said}");
+}

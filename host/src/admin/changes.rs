@@ -17,6 +17,7 @@ use super::{Admin, Caller};
 use crate::config::edit::{self, BindingText, Settings};
 use crate::credentials::NewIdentity;
 use crate::reload::change::{Change, Changed, NotChanged};
+use crate::signature::SIGNATURE_HEADER;
 
 /// Keys that one request sets.
 const SETTINGS_MAX: usize = 256;
@@ -25,8 +26,6 @@ const BINDINGS_MAX: usize = 10_000;
 
 /// Bytes of a component that is sent; a larger one is copied into the plugin directory.
 pub(super) const COMPONENT_BYTES_MAX: usize = 64 << 20;
-/// Base64 of the signature beside it.
-const SIGNATURE: &str = "portreeve-signature";
 
 /// What a change came to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -228,10 +227,10 @@ pub(super) async fn component(
         let detail = "a component is sent as Content-Type: application/wasm";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let signature = headers.get(SIGNATURE).map(|value| {
+    let signature = headers.get(SIGNATURE_HEADER).map(|value| {
         let text = STANDARD.decode(value.as_bytes()).ok();
         text.and_then(|bytes| String::from_utf8(bytes).ok())
-            .ok_or_else(|| Problem::bad_request(format!("{SIGNATURE} is no text in Base64")))
+            .ok_or_else(|| Problem::bad_request(format!("{SIGNATURE_HEADER} is no text in Base64")))
     });
     let signature = signature.transpose()?;
     let what = format!("component of plugin {plugin}");

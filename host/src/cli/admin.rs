@@ -1,11 +1,14 @@
 //! Speaks with a running gateway: through its admin socket, or over the network with a token.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use portreeve::access::{Scope, Token};
 use portreeve::config::{ADMIN_SOCKET, Config};
+use portreeve::signature::SIGNATURE_HEADER;
 use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -14,8 +17,8 @@ use super::output;
 /// Where the gateway is.
 #[derive(Debug, Args)]
 pub(crate) struct Gateway {
-    /// The gateway's admin socket.
-    #[arg(long, value_name = "SOCKET", env = "PORTREEVE_ADMIN")]
+    /// The gateway's admin socket; else PORTREEVE_ADMIN names it.
+    #[arg(long, value_name = "SOCKET")]
     admin: Option<PathBuf>,
     /// The gateway's data directory, in which its admin socket is.
     #[arg(long, value_name = "DIR", conflicts_with = "admin")]
@@ -23,16 +26,27 @@ pub(crate) struct Gateway {
     /// The gateway's configuration file, which names either.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["admin", "data"])]
     config: Option<PathBuf>,
-    /// The gateway's admin API on the network; the token stands in PORTREEVE_TOKEN.
-    #[arg(long, value_name = "URL", env = "PORTREEVE_URL", conflicts_with_all = ["admin", "data", "config"])]
+    /// The gateway's admin API on the network; else PORTREEVE_URL names it. The token stands in
+    /// PORTREEVE_TOKEN.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["admin", "data", "config"])]
     url: Option<String>,
     /// Authorities of the certificate that the API shows, in PEM, beside those of the system.
-    #[arg(long, value_name = "FILE", requires = "url")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["admin", "data", "config"])]
     url_ca: Option<PathBuf>,
 }
 
 /// The token for the network; no argument, since those are seen by everybody on the machine.
 const TOKEN: &str = "PORTREEVE_TOKEN";
+
+/// Where the gateway is when no argument says it: what is typed counts more than what was exported.
+const ADMIN: &str = "PORTREEVE_ADMIN";
+const URL: &str = "PORTREEVE_URL";
+
+/// Where the API is.
+enum Place {
+    Socket(PathBuf),
+    Url(String),
+}
 
 /// A way to the API.
 struct Way {
@@ -53,7 +67,8 @@ impl Gateway {
 
     /// Whether one listens.
     pub(crate) fn is_there(&self) -> bool {
-        self.socket().is_ok_and(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok())
+        let Ok(Place::Socket(socket)) = self.place() else { return false };
+        std::os::unix::net::UnixStream::connect(socket).is_ok()
     }
 
     /// Asks for a resource.
@@ -88,15 +103,27 @@ impl Gateway {
             Some(body) => request.json(body),
             None => request,
         };
-        let response = way.send(request).await?;
-        let bytes = response.bytes().await;
-        let unreadable =
-            |error: &dyn std::fmt::Display| format!("the gateway's answer cannot be read: {error}");
-        let bytes = bytes.map_err(|error| unreadable(&error))?;
-        match bytes.is_empty() {
-            true => Ok(Value::Null),
-            false => serde_json::from_slice(&bytes).map_err(|error| unreadable(&error)),
-        }
+        content(way.send(request).await?).await
+    }
+
+    /// Puts a component into the place of a plugin's; the signature in Base64.
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub(crate) async fn put_component(
+        &self,
+        path: &str,
+        component: Vec<u8>,
+        signature: Option<String>,
+    ) -> Result<Value, String> {
+        let way = self.way()?;
+        let request = way.request(Method::PUT, path);
+        let request = request.header(CONTENT_TYPE, "application/wasm").body(component);
+        let request = match signature {
+            Some(signature) => request.header(SIGNATURE_HEADER, signature),
+            None => request,
+        };
+        content(way.send(request).await?).await
     }
 
     /// A resource that comes line by line.
@@ -111,8 +138,10 @@ impl Gateway {
 
     fn way(&self) -> Result<Way, String> {
         let builder = reqwest::Client::builder().no_proxy();
-        let (builder, base, place) = match &self.url {
-            Some(url) => {
+        let place = self.place()?;
+        let token = matches!(place, Place::Url(_)).then(|| std::env::var(TOKEN).ok()).flatten();
+        let (builder, base, place) = match place {
+            Place::Url(url) => {
                 let base = url.trim_end_matches('/').to_owned();
                 let builder = match &self.url_ca {
                     Some(path) => with_authorities(builder, path)?,
@@ -120,39 +149,54 @@ impl Gateway {
                 };
                 (builder, base.clone(), base)
             }
-            None => {
-                let socket = self.socket()?;
+            Place::Socket(socket) => {
                 let place = socket.display().to_string();
                 // The host does not matter on a socket of this machine.
                 (builder.unix_socket(socket), "http://gateway".to_owned(), place)
             }
         };
         let client = builder.build().map_err(|error| error.to_string())?;
-        let token = self.url.as_ref().and_then(|_| std::env::var(TOKEN).ok());
         Ok(Way { client, base, token, place })
     }
 
-    fn socket(&self) -> Result<PathBuf, String> {
+    fn place(&self) -> Result<Place, String> {
+        if let Some(url) = &self.url {
+            return Ok(Place::Url(url.clone()));
+        }
         if let Some(socket) = &self.admin {
-            return Ok(socket.clone());
+            return Ok(Place::Socket(socket.clone()));
         }
         if let Some(data) = &self.data {
-            return Ok(data.join(ADMIN_SOCKET));
+            return Ok(Place::Socket(data.join(ADMIN_SOCKET)));
         }
         let Some(path) = &self.config else {
-            return Err(
-                "where is the gateway? Say --data DIR as it was started with, or --admin SOCKET, \
-                        --config FILE, or --url URL"
-                    .to_owned(),
-            );
+            let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+            return exported(named(ADMIN), named(URL));
         };
         let config = Config::read(path).map_err(|error| error.to_string())?;
-        config.admin_socket().ok_or_else(|| {
+        config.admin_socket().map(Place::Socket).ok_or_else(|| {
             format!(
                 "{}: the gateway has neither [admin] socket nor [data] directory",
                 path.display()
             )
         })
+    }
+}
+
+/// The place that the environment names.
+fn exported(admin: Option<OsString>, url: Option<OsString>) -> Result<Place, String> {
+    match (admin, url.map(OsString::into_string)) {
+        (Some(_), Some(_)) => Err(format!(
+            "both {ADMIN} and {URL} are set: unset one, or say --admin SOCKET or --url URL"
+        )),
+        (Some(socket), None) => Ok(Place::Socket(socket.into())),
+        (None, Some(Ok(url))) => Ok(Place::Url(url)),
+        (None, Some(Err(_))) => Err(format!("{URL} is no text")),
+        (None, None) => {
+            Err("where is the gateway? Say --data DIR as it was started with, or --admin SOCKET, \
+             --config FILE, or --url URL"
+                .to_owned())
+        }
     }
 }
 
@@ -192,6 +236,17 @@ impl Way {
             source = cause.source();
         }
         format!("no gateway answers on {}: {why}", self.place)
+    }
+}
+
+/// What is in an answer; null where there is nothing.
+async fn content(response: reqwest::Response) -> Result<Value, String> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| format!("the gateway's answer cannot be read: {error}");
+    let bytes = response.bytes().await.map_err(|error| unreadable(&error))?;
+    match bytes.is_empty() {
+        true => Ok(Value::Null),
+        false => serde_json::from_slice(&bytes).map_err(|error| unreadable(&error)),
     }
 }
 

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::admin::{Gateway, escaped};
+use super::order::{Order, settings};
 use super::output;
 
 /// Work with gateways.
@@ -88,29 +89,15 @@ pub(crate) struct Certificate {
     order: Order,
 }
 
-/// What every change has in common.
-#[derive(Debug, Args)]
-pub(crate) struct Order {
-    #[command(flatten)]
-    gateway: Gateway,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 impl GatewayCommand {
     pub(crate) async fn execute(self) -> ExitCode {
-        let done = match self {
+        output::code(match self {
             Self::List(list) => list.execute().await,
             Self::Show(show) => show.execute().await,
             Self::Limits(limits) => limits.execute().await,
             Self::Bindings(bindings) => bindings.execute().await,
             Self::Certificate(certificate) => certificate.execute().await,
-        };
-        match done {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => output::fail(&error),
-        }
+        })
     }
 }
 
@@ -178,70 +165,6 @@ impl Certificate {
     }
 }
 
-impl Order {
-    /// Has a change made, and says what it came to.
-    async fn give(self, method: Method, path: &str, body: &Value) -> Result<(), String> {
-        let answer = self.gateway.request(method, path, Some(body)).await?;
-        if self.json {
-            output::json(&answer);
-            return Ok(());
-        }
-        let texts = |key: &str| -> String {
-            let list = answer.get(key).and_then(Value::as_array).into_iter().flatten();
-            list.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-        };
-        let changed = texts("changed");
-        let is_live = answer.get("live").and_then(Value::as_bool).unwrap_or(false);
-        let state = if is_live { "live" } else { "in the file" };
-        match changed.is_empty() {
-            true => output::say(&format!("nothing is another; {state}")),
-            false => output::say(&format!("changed: {changed}; {state}")),
-        }
-        let restart = texts("needs_restart");
-        if !restart.is_empty() {
-            output::say(&format!("takes effect with a restart: {restart}"));
-        }
-        let detail = answer.get("detail").and_then(Value::as_str).unwrap_or_default();
-        if !detail.is_empty() {
-            output::say(detail);
-        }
-        Ok(())
-    }
-}
-
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// `NAME=VALUE` as JSON: a whole number, a text, or null where there is no value.
-fn settings(pairs: &[String]) -> Result<Value, String> {
-    let mut object = Map::new();
-    for pair in pairs {
-        let (key, text) =
-            pair.split_once('=').ok_or_else(|| format!("{pair:?}: write LIMIT=VALUE"))?;
-        let value = match (text.is_empty(), text.parse::<i64>()) {
-            (true, _) => Value::Null,
-            (false, Ok(number)) => number.into(),
-            (false, Err(_)) => text.into(),
-        };
-        if object.insert(key.to_owned(), value).is_some() {
-            return Err(format!("{key} is there twice"));
-        }
-    }
-    Ok(object.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_are_written_as_in_a_shell() {
-        let pairs = ["a=5", "b=10s", "c="].map(str::to_owned);
-        assert_eq!(settings(&pairs), Ok(json!({ "a": 5, "b": "10s", "c": null })));
-        for bad in [vec!["a"], vec!["a=1", "a=2"]] {
-            let bad: Vec<String> = bad.into_iter().map(str::to_owned).collect();
-            assert!(settings(&bad).is_err());
-        }
-    }
 }

@@ -25,6 +25,14 @@ pub(crate) fn fail(line: &str) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
+/// The exit code of work that was done, or else its error on standard error.
+pub(crate) fn code(done: Result<(), String>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
 /// Lines on standard error, and the exit code for them.
 pub(crate) fn fail_all(lines: &[String]) -> ExitCode {
     for line in lines {

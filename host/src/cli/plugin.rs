@@ -16,6 +16,7 @@ use super::output;
 
 mod bench;
 mod build;
+mod change;
 mod componentize;
 mod new;
 mod project;
@@ -59,6 +60,10 @@ pub(crate) enum PluginCommand {
     Show(running::Show),
     /// Say what happened to its versions.
     History(running::History),
+    /// Put a component into a running gateway: the next version of a plugin, or a new one.
+    Put(change::Put),
+    /// Set how versions of a plugin take over, in its manifest.
+    Rollout(change::Rollout),
     /// Go back to an earlier version, or stop the one on its way.
     Rollback(running::Rollback),
     /// Let the version on its way take its next step.
@@ -88,6 +93,8 @@ impl PluginCommand {
             Self::List(list) => list.execute().await,
             Self::Show(show) => show.execute().await,
             Self::History(history) => history.execute().await,
+            Self::Put(put) => put.execute().await,
+            Self::Rollout(rollout) => rollout.execute().await,
             Self::Rollback(rollback) => rollback.execute().await,
             Self::Promote(promote) => promote.execute().await,
             Self::Reload(reload) => reload.execute().await,
