@@ -14,6 +14,7 @@ use crate::signature::TrustedKeys;
 use tls::TlsConfig;
 
 use crate::gateway::{GatewayLimits, OnError, TopicRules};
+use crate::leading_slash::LeadingSlash;
 use crate::lockout::LockoutPolicy;
 use crate::telemetry::TelemetryConfig;
 
@@ -224,6 +225,7 @@ pub struct GatewayConfig {
     pub bindings: Vec<BindingConfig>,
     /// Device names that may read `$SYS/#`.
     pub sys_readers: Vec<String>,
+    pub(crate) leading_slash: LeadingSlash,
     pub(crate) topic_rules: TopicRules,
     pub(crate) checks_payload_format: bool,
     pub(crate) response_information: Option<String>,
@@ -447,6 +449,7 @@ impl Config {
                     note(ours.tls.is_some() != gateway.tls.is_some(), &of("TLS on or off"));
                     note(ours.limits != gateway.limits, &of("the limits"));
                     note(ours.product != gateway.product, &of("the product"));
+                    note(ours.leading_slash != gateway.leading_slash, &of("leading_slash"));
                 }
             }
         }

@@ -314,7 +314,8 @@ fn will(
         let message = format!("the will's topic has more than {max} levels");
         return Err(Refusal::new(ReasonCode::TopicNameInvalid, message));
     }
-    if !admission.permissions.may_publish(will.topic.as_str()) {
+    let topic = gateway.leading_slash.known_name(will.topic);
+    if !admission.permissions.may_publish(topic.as_str()) {
         let message =
             format!("{} may not publish its will to {}", admission.device.name, will.topic);
         return Err(Refusal::new(ReasonCode::NotAuthorized, message));
@@ -323,7 +324,7 @@ fn will(
         !matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
     };
     let properties = will.properties.iter().filter(kept).collect();
-    let message = Message::new(will.topic, will.payload, will.qos, properties, None);
+    let message = Message::new(topic, will.payload, will.qos, properties, None);
     let expiry_interval = will.properties.find(|property| match property {
         Property::MessageExpiryInterval(seconds) => Some(seconds),
         _ => None,
@@ -375,6 +376,7 @@ fn wanted(
         receive_maximum: connect.receive_maximum(),
         packet_bytes_max: packet_bytes_max(connect),
         topic_alias_maximum: connect.topic_alias_maximum(),
+        has_slash: false,
     };
     Wanted {
         key,

@@ -16,6 +16,7 @@ use portreeve_plugin::contract::Direction;
 use tokio::time::Instant;
 
 use crate::broker::Broker;
+use crate::leading_slash::LeadingSlash;
 use crate::permissions::{Action, Permissions, Rule, fill_in};
 use crate::rate::Bucket;
 use crate::session::SessionLimits;
@@ -29,6 +30,7 @@ const HANDSHAKE_LINES_MAX: u32 = 10;
 pub(crate) struct Gateway {
     pub(crate) name: Arc<str>,
     pub(crate) product: Arc<str>,
+    pub(crate) leading_slash: LeadingSlash,
     pub(crate) limits: GatewayLimits,
     /// Where it has listeners with TLS.
     pub(crate) tls: Option<Arc<Tls>>,
@@ -51,6 +53,16 @@ pub(crate) struct Gateway {
     pub(crate) keeps_verdicts: AtomicBool,
     pub(crate) broker: Arc<Broker>,
     pub(crate) connection_ids: Arc<AtomicU64>,
+}
+
+/// What of a gateway holds until a restart.
+pub(crate) struct Fixed {
+    pub(crate) name: Arc<str>,
+    pub(crate) product: Arc<str>,
+    pub(crate) leading_slash: LeadingSlash,
+    pub(crate) limits: GatewayLimits,
+    /// Where it has listeners with TLS.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// What changes while the gateway runs; published whole.
@@ -167,17 +179,16 @@ pub(crate) struct GatewayLimits {
 
 impl Gateway {
     pub(crate) fn new(
-        name: Arc<str>,
-        product: Arc<str>,
-        limits: GatewayLimits,
-        tls: Option<Arc<Tls>>,
+        fixed: Fixed,
         rules: Rules,
         broker: Arc<Broker>,
         connection_ids: Arc<AtomicU64>,
     ) -> Self {
+        let Fixed { name, product, leading_slash, limits, tls } = fixed;
         Self {
             name,
             product,
+            leading_slash,
             connections: AtomicUsize::new(0),
             by_address: Mutex::default(),
             connection_rate: Bucket::new(limits.connection_rate_max, Instant::now()),
@@ -187,7 +198,7 @@ impl Gateway {
             limits,
             tls,
             handshake_lines: Bucket::new(HANDSHAKE_LINES_MAX, Instant::now()),
-            rules: ArcSwap::from_pointee(rules),
+            rules: ArcSwap::from_pointee(rules.of_known_topics(leading_slash)),
             rules_generation: AtomicU64::new(0),
             broker,
             connection_ids,
@@ -206,7 +217,7 @@ impl Gateway {
 
     /// From now on these hold.
     pub(crate) fn publish(&self, rules: Rules) {
-        self.rules.store(Arc::new(rules));
+        self.rules.store(Arc::new(rules.of_known_topics(self.leading_slash)));
         self.rules_generation.fetch_add(1, Ordering::Release);
     }
 
@@ -249,11 +260,30 @@ impl Gateway {
             let filter = if rule.allows { filled? } else { filled.unwrap_or_else(|| "#".into()) };
             Some(Rule { allows: rule.allows, action: rule.action, filter })
         });
-        Permissions::new(filled.collect(), *otherwise, self.reads_sys(device_name))
+        let permissions =
+            Permissions::new(filled.collect(), *otherwise, self.reads_sys(device_name));
+        permissions.of_known_topics(self.leading_slash)
     }
 
     pub(crate) fn reads_sys(&self, device_name: &str) -> bool {
         self.rules.load().sys_readers.iter().any(|reader| reader == device_name)
+    }
+}
+
+impl Rules {
+    /// The same with bindings of topics as the gateway knows them.
+    fn of_known_topics(mut self, slash: LeadingSlash) -> Self {
+        if slash == LeadingSlash::Optional {
+            let known = |text: &mut Box<str>| *text = slash.known(text).into();
+            for binding in self.bindings.iter_mut().map(Arc::make_mut) {
+                known(&mut binding.filter);
+                binding.may_publish.iter_mut().for_each(known);
+                if let OnError::DeadLetter(topic) = &mut binding.on_error {
+                    known(topic);
+                }
+            }
+        }
+        self
     }
 }
 

@@ -19,6 +19,7 @@ use crate::devices::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Device, DeviceName, PERMISSIONS_MAX, PRODUCT_BYTES_MAX,
 };
 use crate::gateway::Gateway;
+use crate::leading_slash::LeadingSlash;
 use crate::message::MessageRef;
 use crate::peer::{Peer, PeerTls, RevocationState};
 use crate::permissions::{Action, Grant};
@@ -418,6 +419,13 @@ pub(crate) struct CheckedMessage {
 }
 
 impl CheckedMessage {
+    /// The same to the topic as the gateway knows it.
+    pub(crate) fn of_known_topic(mut self, slash: LeadingSlash) -> Self {
+        let dropped = self.topic.len() - slash.known(&self.topic).len();
+        self.topic.drain(..dropped);
+        self
+    }
+
     pub(crate) fn topic(&self) -> &str {
         &self.topic
     }

@@ -77,6 +77,8 @@ pub mod devices;
 
 mod permissions;
 
+mod leading_slash;
+
 pub mod access;
 
 pub mod metrics;

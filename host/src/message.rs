@@ -11,6 +11,8 @@ use portreeve_mqtt::{
 use portreeve_store::{BodyId, Store};
 use tokio::time::Instant;
 
+use crate::leading_slash::with_slash;
+
 /// A message that is being published. Borrows the packet, or the parser's answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageRef<'a> {
@@ -193,8 +195,12 @@ pub(crate) fn expiry(properties: Properties<'_>, now: Instant) -> Option<Instant
 /// others. The buffers are used again for the next message.
 #[derive(Debug, Default)]
 pub(crate) struct Encodings {
-    slots: [Slot; 4],
+    slots: Slots,
+    /// Those for clients that are told topics with a slash in front; nearly always none.
+    with_slash: Option<Box<Slots>>,
 }
+
+type Slots = [Slot; 4];
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -205,27 +211,38 @@ struct Slot {
 impl Encodings {
     /// Forgets the message, keeps the buffers.
     pub(crate) fn reset(&mut self) {
-        for slot in &mut self.slots {
+        let with_slash = self.with_slash.iter_mut().flat_map(|slots| slots.iter_mut());
+        for slot in self.slots.iter_mut().chain(with_slash) {
             slot.is_current = false;
         }
     }
 
-    /// The encoding for subscribers of this version and QoS; `None` when it cannot be encoded.
+    /// The encoding for subscribers of this version and QoS, that are told topics with a slash in
+    /// front where `has_slash` says so; `None` when it cannot be encoded.
     pub(crate) fn get(
         &mut self,
         message: &MessageRef<'_>,
         version: ProtocolVersion,
         qos: QoS,
+        has_slash: bool,
     ) -> Option<&EncodedPublish> {
         let has_packet_id = qos != QoS::AtMostOnce;
+        let slots = match has_slash {
+            false => &mut self.slots,
+            true => self.with_slash.get_or_insert_default(),
+        };
         let slot = match (version.is_v5(), has_packet_id) {
-            (false, false) => &mut self.slots[0],
-            (false, true) => &mut self.slots[1],
-            (true, false) => &mut self.slots[2],
-            (true, true) => &mut self.slots[3],
+            (false, false) => &mut slots[0],
+            (false, true) => &mut slots[1],
+            (true, false) => &mut slots[2],
+            (true, true) => &mut slots[3],
         };
         if !slot.is_current {
             let mut packet = message.packet(qos, message.properties);
+            let told = has_slash.then(|| with_slash(message.topic.as_str()));
+            if let Some(topic) = &told {
+                packet.topic = Some(TopicName::parse(topic).ok()?);
+            }
             packet.packet_id = has_packet_id.then_some(NonZeroU16::MIN);
             slot.encoded.encode(&packet, version).ok()?;
             slot.is_current = true;

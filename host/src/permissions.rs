@@ -2,6 +2,8 @@
 
 use portreeve_mqtt::{TopicFilter, matches};
 
+use crate::leading_slash::LeadingSlash;
+
 /// What a permission is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -94,6 +96,14 @@ impl Permissions {
             Some(Rule { allows: true, action: grant.action, filter })
         };
         Self::new(grants.iter().filter_map(rule).collect(), false, reads_sys)
+    }
+
+    /// The same about topics as a gateway knows them.
+    pub(crate) fn of_known_topics(mut self, slash: LeadingSlash) -> Self {
+        for rule in &mut self.rules {
+            rule.filter = slash.known(&rule.filter).into();
+        }
+        self
     }
 
     /// `$SYS` is the gateway's own to publish to.

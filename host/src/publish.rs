@@ -195,6 +195,7 @@ fn with_topic<'a>(
     replies: &mut Vec<u8>,
 ) -> Result<Handled<'a>, Close> {
     check(client, &publish, topic)?;
+    let topic = client.gateway.leading_slash.known_name(topic);
     if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce) {
         let mut changes = Changes::default();
         match client.session.received(client.generation, packet_id, &mut changes) {
@@ -399,6 +400,7 @@ pub(crate) fn checked(
     }
     let check = |message| {
         let message = guest_view::message(message, packet_bytes_max, topic_levels_max)?;
+        let message = message.of_known_topic(gateway.leading_slash);
         if !binding.may_publish(message.topic()) {
             return Err(format!(
                 "the parser's topic {:?} is not under the binding's may_publish",

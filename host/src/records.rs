@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use portreeve_mqtt::{PropertiesBuf, QoS, SubscriptionOptions, TopicName};
+use portreeve_mqtt::{PropertiesBuf, ProtocolVersion, QoS, SubscriptionOptions, TopicName};
 use portreeve_store::{
     Body, Changes, EntryRecord, MessageRecord, SessionId, Store, SubscriptionRecord,
 };
@@ -131,12 +131,28 @@ pub(crate) fn entry<'a>(
     EntryRecord::Message { qos: qos as u8, retain, identifiers, share, body }
 }
 
+/// Beside the options of a subscription, in a bit that MQTT leaves free: it was written with a slash in
+/// front that does not count.
+const HAS_SLASH: u8 = 0x40;
+
 pub(crate) fn subscription(
     filter: &str,
     options: SubscriptionOptions,
     identifier: Option<u32>,
+    has_slash: bool,
 ) -> SubscriptionRecord {
-    SubscriptionRecord { filter: filter.to_owned(), options: options.byte(), identifier }
+    let options = options.byte() | if has_slash { HAS_SLASH } else { 0 };
+    SubscriptionRecord { filter: filter.to_owned(), options, identifier }
+}
+
+/// The options of a stored subscription, and whether it was written with a slash in front that does not
+/// count; `None` where there are no such options.
+pub(crate) fn subscription_options(
+    record: &SubscriptionRecord,
+) -> Option<(SubscriptionOptions, bool)> {
+    let options = record.options & !HAS_SLASH;
+    let options = SubscriptionOptions::from_byte(options, ProtocolVersion::V5).ok()?;
+    Some((options, record.options & HAS_SLASH != 0))
 }
 
 #[cfg(test)]

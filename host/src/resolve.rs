@@ -18,7 +18,7 @@ use crate::config::{
 use crate::credentials::TlsByGateway;
 use crate::devices::Registry;
 use crate::devices::password::Hasher;
-use crate::gateway::{Binding, Gateway, Rules, Verification};
+use crate::gateway::{Binding, Fixed, Gateway, Rules, Verification};
 use crate::lockout::Lockout;
 use crate::metrics::Metrics;
 use crate::plugins::LoadedPlugin;
@@ -76,15 +76,15 @@ pub(crate) fn resolve(
     let mut gateways = Vec::new();
     for gateway in &config.gateways {
         let Some(rules) = rules(gateway, plugins, &mut mistakes) else { continue };
-        let resolved = Gateway::new(
-            gateway.name.as_str().into(),
-            gateway.product.as_str().into(),
-            gateway.limits.clone(),
-            tls.get(&gateway.name).cloned(),
-            rules,
-            Arc::clone(&broker),
-            Arc::clone(&connection_ids),
-        );
+        let fixed = Fixed {
+            name: gateway.name.as_str().into(),
+            product: gateway.product.as_str().into(),
+            leading_slash: gateway.leading_slash,
+            limits: gateway.limits.clone(),
+            tls: tls.get(&gateway.name).cloned(),
+        };
+        let (broker, connection_ids) = (Arc::clone(&broker), Arc::clone(&connection_ids));
+        let resolved = Gateway::new(fixed, rules, broker, connection_ids);
         gateways.push((Arc::new(resolved), gateway.listeners.clone()));
     }
     if mistakes.is_empty() { Ok(Resolved { broker, gateways }) } else { Err(mistakes) }

@@ -107,12 +107,10 @@ impl Restoring<'_> {
             |body| self.message(body),
             |what| contents.damaged(format!("{what} cannot be read")),
         )?;
-        for SubscriptionRecord { filter, options, identifier } in subscriptions {
-            let options = portreeve_mqtt::SubscriptionOptions::from_byte(
-                options,
-                portreeve_mqtt::ProtocolVersion::V5,
-            );
-            let (Ok(filter), Ok(options)) = (TopicFilter::parse(&filter), options) else {
+        for record in subscriptions {
+            let options = records::subscription_options(&record);
+            let SubscriptionRecord { filter, identifier, .. } = record;
+            let (Ok(filter), Some((options, _))) = (TopicFilter::parse(&filter), options) else {
                 return Err(contents.damaged(format!("the subscription {filter:?} is none")));
             };
             let session = Arc::clone(&session);

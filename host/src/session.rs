@@ -86,6 +86,8 @@ struct State {
     outgoing: Outgoing,
     incoming: Incoming,
     subscriptions: BTreeMap<Box<str>, SubscriptionOptions>,
+    /// Whether it was subscribed with a slash in front that does not count.
+    has_slash: bool,
     will: Option<Box<Will>>,
     /// What is scheduled for it in the table of sessions.
     deadlines: Vec<DeadlineKey>,
@@ -130,6 +132,7 @@ impl Session {
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             subscriptions: BTreeMap::new(),
+            has_slash: false,
             will: None,
             deadlines: Vec::new(),
             device,
@@ -148,7 +151,7 @@ impl Session {
         }
         let client = wanted.client;
         let receive_maximum = client.receive_maximum.min(self.limits.in_flight_max);
-        let client = Client { receive_maximum, ..client };
+        let client = Client { receive_maximum, has_slash: state.has_slash, ..client };
         state.client = Some(client);
         state.close = None;
         self.expiry_seconds.store(wanted.expiry_seconds, Ordering::Relaxed);
@@ -540,16 +543,18 @@ impl Session {
 
     /// Notes a subscription that connection number `generation` asks for. `None` when there is
     /// no room for another one or the session has another connection, otherwise whether it is
-    /// new.
+    /// new. With `has_slash` the client wrote a slash in front of it that does not count.
     pub(crate) fn subscribed(
         &self,
         generation: u64,
         filter: &str,
         options: SubscriptionOptions,
         identifier: Option<u32>,
+        has_slash: bool,
         changes: &mut Changes,
     ) -> Option<bool> {
         let mut state = self.state.lock();
+        let state = &mut *state;
         if state.is_gone(generation) {
             return None;
         }
@@ -558,9 +563,13 @@ impl Session {
             return None;
         }
         state.subscriptions.insert(filter.into(), options);
+        state.has_slash |= has_slash;
+        if let Some(client) = &mut state.client {
+            client.has_slash = state.has_slash;
+        }
         if let Some(stored) = self.stored_as() {
-            changes
-                .put_subscription(stored.id, &records::subscription(filter, options, identifier));
+            let record = records::subscription(filter, options, identifier, has_slash);
+            changes.put_subscription(stored.id, &record);
         }
         Some(is_new)
     }

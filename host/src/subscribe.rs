@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portreeve_mqtt::{
     Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, SubackKind, Subscribe,
-    SubscribeEntry, Unsubscribe,
+    SubscriptionOptions, TopicFilter, Unsubscribe,
 };
 use portreeve_store::Changes;
 use tokio::time::Instant;
@@ -32,8 +32,13 @@ pub(crate) fn subscribe(
     let mut filters: Vec<(Box<str>, bool)> = Vec::new();
     let mut codes = Vec::new();
     for entry in packet.entries.iter() {
-        let subscribed = subscribe_one(client, &entry, identifier, now, &mut changes);
-        filters.push((entry.filter.as_str().into(), matches!(subscribed, Ok(true))));
+        let filter = client.gateway.leading_slash.known_filter(entry.filter.as_str());
+        let has_slash = filter.len() < entry.filter.as_str().len();
+        // What is left of a filter is one.
+        let known = TopicFilter::parse(&filter).unwrap_or(entry.filter);
+        let asked = Asked { filter: known, options: entry.options, identifier, has_slash };
+        let subscribed = subscribe_one(client, asked, now, &mut changes);
+        filters.push((known.as_str().into(), matches!(subscribed, Ok(true))));
         codes.push(match subscribed {
             Ok(_) => granted(entry.options.qos),
             Err(reason_code) => reason_code.byte(),
@@ -72,19 +77,31 @@ const fn granted(qos: QoS) -> u8 {
         QoS::ExactlyOnce => ReasonCode::GrantedQoS2.byte(),
     }
 }
+
+/// A subscription that is asked for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    /// As the gateway knows it.
+    filter: TopicFilter<'a>,
+    options: SubscriptionOptions,
+    identifier: Option<u32>,
+    /// It was written with a slash in front that does not count.
+    has_slash: bool,
+}
+
 /// Whether the subscription is new.
 fn subscribe_one(
     client: &mut EstablishedClient,
-    entry: &SubscribeEntry<'_>,
-    identifier: Option<u32>,
+    asked: Asked<'_>,
     now: Instant,
     changes: &mut Changes,
 ) -> Result<bool, ReasonCode> {
-    let shared = entry.filter.shared();
-    let filter = shared.map_or(entry.filter, |shared| shared.filter);
+    let Asked { filter: whole, options, identifier, has_slash } = asked;
+    let shared = whole.shared();
+    let filter = shared.map_or(whole, |shared| shared.filter);
     let limits = &client.gateway.limits;
     let metrics = &client.gateway.broker.metrics;
-    if entry.filter.as_str().len() > limits.topic_bytes_max
+    if whole.as_str().len() > limits.topic_bytes_max
         || filter.as_str().split('/').count() > limits.topic_levels_max
     {
         metrics.topics_refused.add(1);
@@ -92,22 +109,22 @@ fn subscribe_one(
     }
     if !client.permissions.may_subscribe(filter.as_str()) {
         metrics.subscriptions_denied.add(1);
-        client.span().in_scope(|| tracing::debug!(filter = %entry.filter, "may not subscribe"));
+        client.span().in_scope(|| tracing::debug!(filter = %whole, "may not subscribe"));
         return Err(ReasonCode::NotAuthorized);
     }
-    let (session, options) = (&client.session, entry.options);
+    let (session, generation) = (&client.session, client.generation);
     let is_new = session
-        .subscribed(client.generation, entry.filter.as_str(), options, identifier, changes)
+        .subscribed(generation, whole.as_str(), options, identifier, has_slash, changes)
         .ok_or_else(|| {
             metrics.subscriptions_refused.add(1);
             ReasonCode::QuotaExceeded
         })?;
     let subscription = Subscription { session: Arc::clone(session), options, identifier };
     let topics = &client.gateway.broker.topics;
-    topics.subscribe(entry.filter, subscription);
+    topics.subscribe(whole, subscription);
     if session.has_ended() {
         // It ended meanwhile, and whoever ended it did not see this subscription.
-        topics.unsubscribe(entry.filter, session);
+        topics.unsubscribe(whole, session);
         return Err(ReasonCode::UnspecifiedError);
     }
     let sends_retained = match options.retain_handling {
@@ -190,6 +207,8 @@ pub(crate) fn unsubscribe(
         .filters
         .iter()
         .map(|filter| {
+            let known = client.gateway.leading_slash.known_filter(filter.as_str());
+            let filter = TopicFilter::parse(&known).unwrap_or(filter);
             let existed =
                 client.session.unsubscribed(Some(client.generation), filter.as_str(), &mut over);
             if existed {

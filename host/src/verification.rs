@@ -163,7 +163,8 @@ fn permissions(claim: Claim<'_>, device: &Device, user_name: Option<&str>) -> Pe
         None => gateway.permissions(name, client_id, user_name),
         Some(grants) => {
             let reads_sys = gateway.reads_sys(name);
-            Permissions::granted(grants, name, client_id, user_name, reads_sys)
+            let granted = Permissions::granted(grants, name, client_id, user_name, reads_sys);
+            granted.of_known_topics(gateway.leading_slash)
         }
     }
 }

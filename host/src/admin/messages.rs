@@ -94,9 +94,10 @@ pub(super) async fn publish(
     let properties = properties(&new)?;
     let qos = QoS::from_bits(new.qos.unwrap_or(0));
     let qos = qos.ok_or_else(|| Problem::bad_request("qos is 0, 1 or 2"))?;
+    let name = TopicName::parse(&topic)
+        .map_err(|error| Problem::bad_request(format!("topic {topic:?}: {error}")))?;
     let message = MessageRef {
-        topic: TopicName::parse(&topic)
-            .map_err(|error| Problem::bad_request(format!("topic {topic:?}: {error}")))?,
+        topic: gateway.leading_slash.known_name(name),
         payload: &payload,
         qos,
         retain: new.retain,

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::devices::{CertificateMatch, ConfiguredDevice, Device, DeviceName, Origin};
 use crate::gateway::{GatewayLimits, OnError, TopicRule, TopicRules};
+use crate::leading_slash::LeadingSlash;
 use crate::permissions::Action;
 use crate::session::{QueuePolicy, SessionLimits};
 
@@ -34,6 +35,7 @@ impl GatewayConfig {
             enables_disabled: false,
             bindings: Vec::new(),
             sys_readers: vec!["application".to_owned()],
+            leading_slash: LeadingSlash::Significant,
             topic_rules: TopicRules { rules: Vec::new(), otherwise: true },
             checks_payload_format: false,
             response_information: None,
@@ -74,6 +76,8 @@ impl GatewayConfig {
             })
             .collect();
         gateway.sys_readers = section.strings("sys_readers").unwrap_or_default();
+        let slash = section.choice("leading_slash", &LeadingSlash::ALL);
+        gateway.leading_slash = slash.unwrap_or_default();
         gateway.topic_rules = topic_rules(&section);
         let yes_or_no = [("on", true), ("off", false)];
         let checks = section.choice("payload_format_check", &yes_or_no);

@@ -38,4 +38,6 @@ pub(crate) struct Client {
     pub(crate) packet_bytes_max: usize,
     /// Topic aliases that it takes (§3.1.2.11.5).
     pub(crate) topic_alias_maximum: u16,
+    /// Whether it is told topics with a slash in front, as it subscribed.
+    pub(crate) has_slash: bool,
 }

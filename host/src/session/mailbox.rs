@@ -2,6 +2,7 @@
 //! is its receiver's alone: packet identifier, subscription identifiers, topic alias, and the part
 //! of its expiry interval that is left when it leaves.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 
@@ -12,6 +13,7 @@ use portreeve_mqtt::{
 use tokio::time::Instant;
 
 use super::{Client, Delivery, Terms, append_acknowledgement};
+use crate::leading_slash::with_slash;
 use crate::message::MessageRef;
 
 /// A mailbox above this size is given back as soon as it was sent.
@@ -79,7 +81,8 @@ impl Mailbox {
         if client.version.is_v5() && is_special {
             return self.append_one(&delivery.message, sending);
         }
-        let encoded = delivery.encodings.get(&delivery.message, client.version, terms.qos);
+        let encoded =
+            delivery.encodings.get(&delivery.message, client.version, terms.qos, client.has_slash);
         let Some(encoded) = encoded else { return Appended::TooLarge };
         let bytes = encoded.packet_bytes();
         if bytes > client.packet_bytes_max {
@@ -102,6 +105,8 @@ impl Mailbox {
     ) -> Appended {
         let Sending { terms, client, packet_id, dup, bytes_max } = sending;
         let topic = message.topic.as_str();
+        let topic = if client.has_slash { with_slash(topic) } else { Cow::Borrowed(topic) };
+        let topic = &*topic;
         // A packet that may be taken out again must not be the one that tells an alias.
         let alias = self.alias(topic, client, message.expires_at.is_none());
         let identifiers = terms.identifiers.iter().copied().map(Property::SubscriptionIdentifier);

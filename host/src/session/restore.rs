@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use portreeve_mqtt::{ProtocolVersion, QoS, SubscriptionOptions};
+use portreeve_mqtt::QoS;
 use portreeve_store::{EntryRecord, Store, StoredSession, WillRecord};
 
 use super::outgoing::Queued;
@@ -46,8 +46,9 @@ impl Sessions {
         session.expiry_seconds.store(record.expiry_seconds, Ordering::Relaxed);
         let mut state = session.state.lock();
         for subscription in &subscriptions {
-            let options = SubscriptionOptions::from_byte(subscription.options, ProtocolVersion::V5)
-                .map_err(|_| unreadable("options of a subscription"))?;
+            let (options, has_slash) = records::subscription_options(subscription)
+                .ok_or_else(|| unreadable("options of a subscription"))?;
+            state.has_slash |= has_slash;
             state.subscriptions.insert(subscription.filter.as_str().into(), options);
         }
         state.incoming.restore(received.into_iter().filter_map(NonZeroU16::new));
