@@ -134,8 +134,8 @@ pub async fn verification(rounds: usize, count: u32, mut tell: impl FnMut(&str))
         ),
         Line::at_most("what it adds / the same", beside(rust_adds), 0.29, "x"),
         Line::at_most("what HTTPS adds / the same", beside(https_adds), 1.20, "x"),
-        Line::plain("fresh Rust verifier adds (40 us there)", format!("{rust_adds:.1} us")),
-        Line::plain("HTTPS adds, less the service (167 us there)", format!("{https_adds:.1} us")),
+        Line::at_most("fresh Rust verifier adds", rust_adds, 40.0, "us"),
+        Line::at_most("HTTPS adds, the service not counted", https_adds, 167.0, "us"),
         Line::none("CONNECTs that the service was not asked about", unasked, made),
     ]
 }
@@ -231,8 +231,8 @@ pub async fn parsing(rounds: usize, duration: Duration, mut tell: impl FnMut(&st
     // Where the budget of 8 us for a warm call was measured, this message took mosquitto 8.6 us.
     vec![
         Line::at_most("a warm call of the script / mosquitto's message", beside, 0.93, "x"),
-        Line::plain("a warm call of the script, plugin bench", format!("{warm_call:.1} us")),
-        Line::plain("all that it adds to a message", format!("{:.1} us", script.above(none))),
+        Line::at_most("a warm call of the script, plugin bench", warm_call, 8.0, "us"),
+        Line::at_most("script-parser adds to a message", script.above(none), 8.0, "us"),
     ]
 }
 
