@@ -273,14 +273,11 @@ impl Gateway {
 impl Rules {
     /// The same with bindings of topics as the gateway knows them.
     fn of_known_topics(mut self, slash: LeadingSlash) -> Self {
-        if slash == LeadingSlash::Optional {
-            let known = |text: &mut Box<str>| *text = slash.known(text).into();
-            for binding in self.bindings.iter_mut().map(Arc::make_mut) {
-                known(&mut binding.filter);
-                binding.may_publish.iter_mut().for_each(known);
-                if let OnError::DeadLetter(topic) = &mut binding.on_error {
-                    known(topic);
-                }
+        for binding in self.bindings.iter_mut().map(Arc::make_mut) {
+            slash.know(&mut binding.filter);
+            binding.may_publish.iter_mut().for_each(|filter| slash.know(filter));
+            if let OnError::DeadLetter(topic) = &mut binding.on_error {
+                slash.know(topic);
             }
         }
         self

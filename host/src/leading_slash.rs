@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use portreeve_mqtt::TopicName;
+use portreeve_mqtt::{TopicFilter, TopicName};
 
 /// Whether `/a` is another topic than `a` on a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,14 +36,34 @@ impl LeadingSlash {
         }
     }
 
-    /// A filter as it is known, that of a shared subscription included.
-    pub(crate) fn known_filter(self, filter: &str) -> Cow<'_, str> {
-        let shared = filter.strip_prefix("$share/").and_then(|shared| shared.split_once('/'));
-        let Some((share_name, inner)) = shared else { return Cow::Borrowed(self.known(filter)) };
+    /// A filter as it is known, that of a shared subscription included, for which `room` is made use
+    /// of.
+    pub(crate) fn known_filter<'a>(
+        self,
+        filter: TopicFilter<'a>,
+        room: &'a mut String,
+    ) -> TopicFilter<'a> {
+        let inner = filter.shared().map_or(filter, |shared| shared.filter).as_str();
         let known = self.known(inner);
-        match known.len() == inner.len() {
-            true => Cow::Borrowed(filter),
-            false => Cow::Owned(format!("$share/{share_name}/{known}")),
+        if known.len() == inner.len() {
+            return filter;
+        }
+        let text = match filter.shared() {
+            None => known,
+            Some(shared) => {
+                *room = format!("$share/{}/{known}", shared.share_name);
+                room.as_str()
+            }
+        };
+        // What is left of a filter is one.
+        TopicFilter::parse(text).unwrap_or(filter)
+    }
+
+    /// Has a topic, or a filter without share name, be as it is known.
+    pub(crate) fn know(self, text: &mut Box<str>) {
+        let known = self.known(text);
+        if known.len() < text.len() {
+            *text = known.into();
         }
     }
 }
@@ -76,8 +96,12 @@ mod tests {
             ("/$share/g/a", "/$share/g/a"),
         ];
         for (filter, known) in cases {
-            assert_eq!(LeadingSlash::Optional.known_filter(filter), known);
-            assert_eq!(LeadingSlash::Significant.known_filter(filter), filter);
+            let parsed = TopicFilter::parse(filter).unwrap();
+            let mut room = String::new();
+            let told = LeadingSlash::Optional.known_filter(parsed, &mut room);
+            assert_eq!(told.as_str(), known);
+            let told = LeadingSlash::Significant.known_filter(parsed, &mut room);
+            assert_eq!(told.as_str(), filter);
         }
         assert_eq!(with_slash("a/b"), "/a/b");
         for same in ["/a", "$SYS/x"] {

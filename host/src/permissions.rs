@@ -101,7 +101,7 @@ impl Permissions {
     /// The same about topics as a gateway knows them.
     pub(crate) fn of_known_topics(mut self, slash: LeadingSlash) -> Self {
         for rule in &mut self.rules {
-            rule.filter = slash.known(&rule.filter).into();
+            slash.know(&mut rule.filter);
         }
         self
     }

@@ -32,13 +32,12 @@ pub(crate) fn subscribe(
     let mut filters: Vec<(Box<str>, bool)> = Vec::new();
     let mut codes = Vec::new();
     for entry in packet.entries.iter() {
-        let filter = client.gateway.leading_slash.known_filter(entry.filter.as_str());
-        let has_slash = filter.len() < entry.filter.as_str().len();
-        // What is left of a filter is one.
-        let known = TopicFilter::parse(&filter).unwrap_or(entry.filter);
-        let asked = Asked { filter: known, options: entry.options, identifier, has_slash };
+        let mut room = String::new();
+        let filter = client.gateway.leading_slash.known_filter(entry.filter, &mut room);
+        let has_slash = filter != entry.filter;
+        let asked = Asked { filter, options: entry.options, identifier, has_slash };
         let subscribed = subscribe_one(client, asked, now, &mut changes);
-        filters.push((known.as_str().into(), matches!(subscribed, Ok(true))));
+        filters.push((filter.as_str().into(), matches!(subscribed, Ok(true))));
         codes.push(match subscribed {
             Ok(_) => granted(entry.options.qos),
             Err(reason_code) => reason_code.byte(),
@@ -207,8 +206,8 @@ pub(crate) fn unsubscribe(
         .filters
         .iter()
         .map(|filter| {
-            let known = client.gateway.leading_slash.known_filter(filter.as_str());
-            let filter = TopicFilter::parse(&known).unwrap_or(filter);
+            let mut room = String::new();
+            let filter = client.gateway.leading_slash.known_filter(filter, &mut room);
             let existed =
                 client.session.unsubscribed(Some(client.generation), filter.as_str(), &mut over);
             if existed {

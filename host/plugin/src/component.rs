@@ -71,13 +71,8 @@ const SAID_CHARS_MAX: usize = 512;
 fn said(lines: &[String]) -> String {
     let first = lines.len().saturating_sub(SAID_LINES_MAX);
     let text = lines.get(first..).unwrap_or_default().join("; ");
-    match text.is_empty() {
-        true => text,
-        false => text.chars().take(SAID_CHARS_MAX).fold("; it said: ".to_owned(), |mut said, c| {
-            said.push(c);
-            said
-        }),
-    }
+    let text: String = text.chars().take(SAID_CHARS_MAX).collect();
+    if text.is_empty() { text } else { format!("; it said: {text}") }
 }
 
 fn list<T: std::fmt::Display>(items: &[T]) -> String {
