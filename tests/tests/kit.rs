@@ -181,43 +181,79 @@ fn a_recording_shows_where_two_versions_differ() {
 fn a_project_is_served_and_built_again_when_it_changes() {
     let folder = built("versioned", "[]");
     let path = folder.path();
-    let manifest = |version: &str| {
-        format!(
-            "[settings]\nversion = \"{version}\"\n[[binding]]\ntopic = \"a/in\"\nmay_publish = [\"a/out\"]\n"
-        )
-    };
+    let manifest = versioned_manifest;
     std::fs::create_dir(path.join("src")).unwrap();
     std::fs::write(path.join("src/versioned.toml"), manifest("1")).unwrap();
     let file = "[build]\ncommand = \"cp src/versioned.toml build/\"\noutput = \"build/versioned.wasm\"\nwatch = [\"src\"]\n";
     std::fs::write(path.join("plugin.toml"), file).unwrap();
-    let address = free_address();
-    let mut served = Command::new(binary())
-        .args(["plugin", "serve", "--watch", "--listen", &address.to_string()])
-        .current_dir(path)
-        .spawn()
-        .unwrap();
-    let begin = Instant::now();
-    while std::net::TcpStream::connect(address).is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "it does not listen");
-        std::thread::sleep(Duration::from_millis(50));
+    let mut served = Served::start(path);
+    served.wait_for("1:x");
+    std::fs::write(path.join("src/versioned.toml"), manifest("2")).unwrap();
+    served.wait_for("2:x");
+}
+
+/// Builds take up to minutes; who saves a file in the meantime wants it built, too.
+#[test]
+fn what_changes_while_a_project_is_built_for_the_first_time_is_built_again() {
+    let folder = built("versioned", "[]");
+    let path = folder.path();
+    let manifest = versioned_manifest("1");
+    std::fs::create_dir(path.join("src")).unwrap();
+    std::fs::write(path.join("src/versioned.toml"), manifest).unwrap();
+    // The first build takes the file, and then has it changed; those after it find the mark.
+    let file = "[build]\ncommand = \"cp src/versioned.toml build/ && { [ -e mark ] || { touch mark; sed -i s/1/2/ src/versioned.toml; }; }\"\noutput = \"build/versioned.wasm\"\nwatch = [\"src\"]\n";
+    std::fs::write(path.join("plugin.toml"), file).unwrap();
+    Served::start(path).wait_for("2:x");
+}
+
+fn versioned_manifest(version: &str) -> String {
+    format!(
+        "[settings]\nversion = \"{version}\"\n[[binding]]\ntopic = \"a/in\"\nmay_publish = [\"a/out\"]\n"
+    )
+}
+
+/// `portreeve plugin serve --watch` of a project, and a client of it.
+struct Served {
+    process: std::process::Child,
+    client: Client,
+}
+
+impl Served {
+    fn start(project: &Path) -> Self {
+        let address = free_address();
+        let process = Command::new(binary())
+            .args(["plugin", "serve", "--watch", "--listen", &address.to_string()])
+            .current_dir(project)
+            .spawn()
+            .unwrap();
+        let begin = Instant::now();
+        while std::net::TcpStream::connect(address).is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let mut client = Client::dial(address);
+        client.connect(V5, "client-1");
+        client.subscribe("a/out", 0);
+        Self { process, client }
     }
-    let mut client = Client::dial(address);
-    client.connect(V5, "client-1");
-    client.subscribe("a/out", 0);
-    let mut wait_for = |wanted: &str| {
+
+    /// Waits until the plugin answers so.
+    fn wait_for(&mut self, wanted: &str) {
         let begin = Instant::now();
         loop {
-            client.publish_at_least_once("a/in", "x");
-            if client.next_publish().payload == wanted.as_bytes() {
+            self.client.publish_at_least_once("a/in", "x");
+            if self.client.next_publish().payload == wanted.as_bytes() {
                 return;
             }
             assert!(begin.elapsed() < Duration::from_secs(10), "not in time: {wanted}");
             std::thread::sleep(Duration::from_millis(50));
         }
-    };
-    wait_for("1:x");
-    std::fs::write(path.join("src/versioned.toml"), manifest("2")).unwrap();
-    wait_for("2:x");
-    served.kill().unwrap();
-    served.wait().unwrap();
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
 }

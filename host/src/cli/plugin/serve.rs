@@ -1,5 +1,6 @@
 //! `portreeve plugin serve`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ impl Serve {
     async fn run(&self) -> Result<(), String> {
         super::super::run::log_to_stderr("info,plugin=trace")?;
         let project = Project::open(&self.folder)?;
+        // Before the build: what is saved while it runs is not in it.
+        let sources = sources(&project);
         let component = project.build()?;
         let config = self.config(&component).await?;
         let server = Server::start(&config).await.map_err(|error| error.to_string())?;
@@ -56,7 +59,7 @@ impl Serve {
         }
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
-            () = build_again(&project), if self.watch => {}
+            () = build_again(&project, sources), if self.watch => {}
         }
         server.shutdown().await;
         Ok(())
@@ -81,11 +84,10 @@ impl Serve {
 }
 
 /// Builds whenever a file changed. The gateway notices what comes out by itself.
-async fn build_again(project: &Project) {
-    let mut built = latest(project);
+async fn build_again(project: &Project, mut built: Sources) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let now = latest(project);
+        let now = sources(project);
         if now == built {
             continue;
         }
@@ -98,21 +100,24 @@ async fn build_again(project: &Project) {
     }
 }
 
-/// When a file of the project was changed last, and how many there are.
-fn latest(project: &Project) -> (usize, Option<SystemTime>) {
+/// The files of a project: when each was changed, and how many bytes it has.
+type Sources = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+/// Looks at the files of a project. Each by itself: an older file put in place of a newer one is a change, too.
+fn sources(project: &Project) -> Sources {
     let mut waiting = project.watched();
-    let (mut files, mut last) = (0, None);
+    let mut found = Sources::new();
     while let Some(path) = waiting.pop() {
         let Ok(metadata) = path.metadata() else { continue };
-        if files >= FILES_MAX {
+        if found.len() >= FILES_MAX {
             break;
         }
-        files += 1;
-        last = last.max(metadata.modified().ok());
         if metadata.is_dir() {
             let inner = std::fs::read_dir(&path).into_iter().flatten().flatten();
             waiting.extend(inner.map(|entry| entry.path()));
+        } else {
+            found.insert(path, (metadata.modified().ok(), metadata.len()));
         }
     }
-    (files, last)
+    found
 }
