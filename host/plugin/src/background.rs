@@ -5,9 +5,10 @@
 //! a core from the connections.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -25,16 +26,35 @@ const NICENESS: i32 = 10;
 /// calls would be long ones on a busy machine, whenever the kernel lets another thread run.
 const LONG_CPU: Duration = Duration::from_micros(100);
 
+/// Waits of one call whose ticks do not count. Calls wait a few times for each request that they
+/// make; one that waits more often than this, perhaps for nothing, is looked at as if it computed.
+const WAITS_MAX: u32 = 32;
+
 thread_local! {
     /// Whether a guest turned out to compute for long during a poll of this thread.
     static COMPUTES: Cell<bool> = const { Cell::new(false) };
+    /// The poll of a call that runs in this thread; no two of the process have the same number.
+    static POLL: Cell<u64> = Cell::new(NEXT_THREAD.fetch_add(1, Ordering::Relaxed) << POLLS_BITS);
 }
 
+/// Polls that are counted for each thread: a million in a second for half a year. After that one may have
+/// another's number, which makes a tick count that did not have to.
+const POLLS_BITS: u32 = 44;
+static NEXT_THREAD: AtomicU64 = AtomicU64::new(0);
+
 /// How long one call has computed, looked at when a tick falls into it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) enum Computing {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Computing {
+    state: State,
+    /// The poll that its last tick fell into, or that it began in.
+    poll: u64,
+    /// Ticks that did not count.
+    waits: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
     /// No tick yet: nearly every call stays here.
-    #[default]
     Briefly,
     /// It let other tasks run at its first tick; few calls see another one.
     Yielded,
@@ -46,29 +66,51 @@ pub(crate) enum Computing {
 }
 
 impl Computing {
+    /// For a call that begins in this poll.
+    pub(crate) fn begin() -> Self {
+        Self { state: State::Briefly, poll: POLL.get(), waits: 0 }
+    }
+
     pub(crate) const fn is_long(self) -> bool {
-        matches!(self, Self::Long)
+        matches!(self.state, State::Long)
     }
 
     /// A tick falls into the call. Says whether it yields; the next tick is looked at again.
     pub(crate) fn tick(&mut self) -> UpdateDeadline {
-        match *self {
-            Self::Briefly => *self = Self::Yielded,
-            Self::Yielded => {
-                *self = Self::Since(cpu_time());
+        let has_waited = self.has_waited();
+        match self.state {
+            // The tick fell into the time that it waited, as far as anybody knows.
+            State::Briefly if has_waited => return UpdateDeadline::Continue(1),
+            State::Briefly => self.state = State::Yielded,
+            // What its thread computed while it waited is not its own.
+            State::Since(_) if has_waited => return self.watch_from_now(),
+            State::Yielded => return self.watch_from_now(),
+            State::Since(first) if cpu_time().saturating_sub(first) < LONG_CPU => {
                 return UpdateDeadline::Continue(1);
             }
-            Self::Since(first) if cpu_time().saturating_sub(first) < LONG_CPU => {
-                return UpdateDeadline::Continue(1);
-            }
-            Self::Since(_) => {
-                *self = Self::Long;
+            State::Since(_) => {
+                self.state = State::Long;
                 COMPUTES.set(true);
             }
             // The kernel would let this thread use up its slice of milliseconds first.
-            Self::Long => std::thread::yield_now(),
+            State::Long => std::thread::yield_now(),
         }
         UpdateDeadline::Yield(1)
+    }
+
+    /// Whether it waited, for a reply, a clock or its turn, since the last tick.
+    fn has_waited(&mut self) -> bool {
+        let poll = POLL.get();
+        if std::mem::replace(&mut self.poll, poll) == poll || self.waits == WAITS_MAX {
+            return false;
+        }
+        self.waits += 1;
+        true
+    }
+
+    fn watch_from_now(&mut self) -> UpdateDeadline {
+        self.state = State::Since(cpu_time());
+        UpdateDeadline::Continue(1)
     }
 }
 
@@ -213,10 +255,10 @@ impl Background {
         drop(self.threads.handle.spawn(work));
     }
 
-    fn spawn<T: Send + 'static>(&self, call: BoxedCall<T>) -> JoinHandle<T> {
+    fn spawn<T: Send + 'static>(&self, mut call: BoxedCall<T>) -> JoinHandle<T> {
         self.threads.calls.fetch_add(1, Ordering::Relaxed);
         self.note_running();
-        self.threads.handle.spawn(call)
+        self.threads.handle.spawn(poll_fn(move |cx| poll_call(&mut call, cx)))
     }
 }
 
@@ -232,6 +274,12 @@ pub(crate) fn stand_back() {
 pub(crate) fn stand_back() {}
 
 type BoxedCall<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Each poll has a number, by which a tick tells whether the guest has waited since the last one.
+fn poll_call<T>(call: &mut BoxedCall<T>, cx: &mut Context<'_>) -> Poll<T> {
+    POLL.set(POLL.get().wrapping_add(1));
+    call.as_mut().poll(cx)
+}
 
 /// A call, wherever it runs. Dropping it ends it at its guest's next tick.
 pub(crate) struct Call<'a, T> {
@@ -255,7 +303,7 @@ impl<T: Send + 'static> Future for Call<'_, T> {
         if let Place::Here(call) = &mut self.place {
             background.note_running();
             COMPUTES.set(false);
-            if let Poll::Ready(answer) = call.as_mut().poll(cx) {
+            if let Poll::Ready(answer) = poll_call(call, cx) {
                 return Poll::Ready(Ok(answer));
             }
             // One that waits, for a clock or a reply, stays here.
@@ -303,7 +351,7 @@ mod tests {
 
     /// A guest with two ticks before `between` and one after it; then it tells the thread that it ended in.
     async fn guest(between: impl Fn() + Send) -> String {
-        let mut computing = Computing::default();
+        let mut computing = Computing::begin();
         for tick in 1..=3 {
             if tick == 3 {
                 between();
@@ -354,6 +402,77 @@ mod tests {
         // One task, so that the two are polled in turn in this thread.
         let (ended_in, ()) = tokio::join!(call, others);
         assert_eq!(ended_in.unwrap(), here);
+    }
+
+    /// A guest that asks a service sees a tick after each reply.
+    #[tokio::test]
+    async fn a_guest_that_waits_stays() {
+        let background = Background::start().unwrap();
+        let are_long = AtomicBool::new(false);
+        let here = thread_name();
+        let call = background.call(&are_long, async {
+            let mut computing = Computing::begin();
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+                let told = computing.tick();
+                assert!(matches!(told, UpdateDeadline::Continue(1)), "it gives up its turn");
+            }
+            thread_name()
+        });
+        let others = async {
+            for _ in 0..10 {
+                compute(LONG_CPU * 2);
+                tokio::task::yield_now().await;
+            }
+        };
+        let (ended_in, ()) = tokio::join!(call, others);
+        assert_eq!(ended_in.unwrap(), here);
+        assert!(!are_long.load(Ordering::Relaxed));
+    }
+
+    /// Calls begin in the background after a long one, until one of them turns out to be short.
+    #[tokio::test]
+    async fn a_guest_that_waits_in_the_background_is_no_long_one() {
+        let background = Background::start().unwrap();
+        let are_long = AtomicBool::new(true);
+        let others = (0..4).map(|_| {
+            background.call(&are_long, async {
+                for _ in 0..50 {
+                    compute(LONG_CPU * 2);
+                    tokio::task::yield_now().await;
+                }
+            })
+        });
+        let others: Vec<_> = others.collect();
+        let call = background.call(&are_long, async {
+            let mut computing = Computing::begin();
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+                let _goes_on = computing.tick();
+            }
+            computing.is_long()
+        });
+        assert!(!call.await.unwrap());
+        drop(others);
+    }
+
+    /// One that waits for nothing again and again is no better than one that computes.
+    #[tokio::test]
+    async fn a_guest_that_waits_for_nothing_goes_on_in_the_background() {
+        let background = Background::start().unwrap();
+        let are_long = AtomicBool::new(false);
+        let call = background.call(&are_long, async {
+            let mut computing = Computing::begin();
+            for _ in 0..WAITS_MAX + 5 {
+                tokio::task::yield_now().await;
+                compute(LONG_CPU * 2);
+                if matches!(computing.tick(), UpdateDeadline::Yield(_)) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            thread_name()
+        });
+        assert_eq!(call.await.unwrap(), "guest-computes");
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Instance {
             capture: slot,
             wasi: None,
             http: None,
-            computing: Computing::Briefly,
+            computing: Computing::begin(),
         };
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| state);
@@ -212,7 +212,7 @@ impl Instance {
         self.store.data().capture.put(capture, device);
         self.store.set_epoch_deadline(1);
         let state = self.store.data_mut();
-        state.computing = Computing::Briefly;
+        state.computing = Computing::begin();
         if let Some(http) = &mut state.http {
             http.arm();
         }
