@@ -6,9 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use portreeve_guest::http::{HttpError, Request, Response};
 use portreeve_guest::{Error, Refusal, log};
 
-use crate::request::signed;
+use crate::request::Question;
 use crate::settings::Settings;
-use crate::sign::new_id;
 use crate::stop::Stop;
 
 /// Statuses of proxies whose service is away for the moment: it has not been asked.
@@ -22,20 +21,23 @@ const DOUBLINGS_MAX: u32 = 6;
 /// Why there is none.
 pub(crate) fn ask(settings: &Settings, request: &Request) -> Result<Response, Stop> {
     let begin = Instant::now();
-    let id = new_id()?;
+    let question = Question::new(settings, request)?;
     let mut attempt = 0;
     loop {
         // Its time is that of the manifest's [http_client], and the deadline of the call is over
         // all of it.
-        let answer = signed(settings, request, &id, unix_seconds())?.send();
+        let answer = question.request()?.send();
         let is_passing = match &answer {
             Ok(response) => PASSING.contains(&response.status),
             Err(error) => may_pass(error),
         };
+        let answer = answer.map_err(|error| stop(&error, attempt + 1));
+        if !is_passing || attempt == settings.retries {
+            return answer;
+        }
         let delay = delay(settings.retry_delay, attempt)?;
-        let has_time = begin.elapsed().saturating_add(delay) < settings.retry_within;
-        if !is_passing || attempt == settings.retries || !has_time {
-            return answer.map_err(|error| stop(&error, attempt + 1));
+        if begin.elapsed().saturating_add(delay) >= settings.retry_within {
+            return answer;
         }
         thread::sleep(delay);
         attempt += 1;

@@ -1,9 +1,11 @@
 //! Bodies of requests: JSON, a form, or none.
 
 use portreeve_guest::{Error, Refusal};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::placeholder::{Peer, Placeholder};
+use crate::stop::Stop;
 use crate::template::{Names, Template, percent_encoded};
 
 /// What stands in a JSON body for a value that the CONNECT does not have.
@@ -68,45 +70,88 @@ impl JsonTemplate {
         }
     }
 
-    /// The value for a device; `None` where it is to be left out.
+    /// The JSON text for a device.
     ///
     /// # Errors
     /// A refusal, where a value of the CONNECT is no text.
-    pub(crate) fn fill(&self, peer: &Peer<'_>, absent: Absent) -> Result<Option<Value>, Refusal> {
-        Ok(Some(match self {
-            Self::Literal(value) => value.clone(),
-            Self::Text(template) => return text(template, peer, absent),
+    pub(crate) fn fill(&self, peer: &Peer<'_>, absent: Absent) -> Result<Vec<u8>, Stop> {
+        let mut json = Vec::new();
+        if !self.write(&mut json, peer, absent)? {
+            put(&mut json, &())?;
+        }
+        Ok(json)
+    }
+
+    /// Whether there is a value for the device, which then is at the end of `json`.
+    fn write(&self, json: &mut Vec<u8>, peer: &Peer<'_>, absent: Absent) -> Result<bool, Stop> {
+        match self {
+            Self::Literal(value) => put(json, value)?,
+            Self::Text(template) => return write_text(template, json, peer, absent),
             Self::List(items) => {
-                let items = items.iter().map(|item| item.fill(peer, absent));
-                Value::Array(items.filter_map(Result::transpose).collect::<Result<_, _>>()?)
-            }
-            Self::Object(fields) => {
-                let mut object = Map::new();
-                for (name, value) in fields {
-                    if let Some(value) = value.fill(peer, absent)? {
-                        object.insert(name.clone(), value);
+                let mut separator = b'[';
+                for item in items {
+                    let end = json.len();
+                    json.push(separator);
+                    match item.write(json, peer, absent)? {
+                        true => separator = b',',
+                        false => json.truncate(end),
                     }
                 }
-                Value::Object(object)
+                close(json, separator, b"[]");
             }
-        }))
+            Self::Object(fields) => {
+                let mut separator = b'{';
+                for (name, value) in fields {
+                    let end = json.len();
+                    json.push(separator);
+                    put(json, name)?;
+                    json.push(b':');
+                    match value.write(json, peer, absent)? {
+                        true => separator = b',',
+                        false => json.truncate(end),
+                    }
+                }
+                close(json, separator, b"{}");
+            }
+        }
+        Ok(true)
     }
 }
 
-fn text(template: &Template, peer: &Peer<'_>, absent: Absent) -> Result<Option<Value>, Refusal> {
+/// Ends a list or an object. Its next separator is its first bracket still where nothing stands in it.
+fn close(json: &mut Vec<u8>, separator: u8, [open, end]: &[u8; 2]) {
+    if separator == *open {
+        json.push(*open);
+    }
+    json.push(*end);
+}
+
+fn write_text(
+    template: &Template,
+    json: &mut Vec<u8>,
+    peer: &Peer<'_>,
+    absent: Absent,
+) -> Result<bool, Stop> {
     let Some(placeholder) = template.only_value() else {
-        return Ok(Some(Value::String(template.fill_plain(peer)?)));
+        put(json, &template.fill_plain(peer)?)?;
+        return Ok(true);
     };
-    let value = match placeholder.is_structured() {
-        true => peer.value(placeholder),
-        false => peer.text(placeholder)?.map(|text| Value::String(text.into_owned())),
+    let is_there = match placeholder.is_structured() {
+        true => peer.value(placeholder).map(|value| put(json, &value)),
+        false => peer.text(placeholder)?.map(|text| put(json, &text)),
     };
-    Ok(match (value, absent) {
-        (Some(value), _) => Some(value),
-        (None, Absent::Null) => Some(Value::Null),
-        (None, Absent::Empty) => Some(Value::String(String::new())),
-        (None, Absent::Omit) => None,
-    })
+    match (is_there, absent) {
+        (Some(written), _) => written?,
+        (None, Absent::Null) => put(json, &())?,
+        (None, Absent::Empty) => put(json, "")?,
+        (None, Absent::Omit) => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Writes JSON. That does not fail for texts and JSON values.
+fn put<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) -> Result<(), Error> {
+    Ok(serde_json::to_writer(json, value)?)
 }
 
 /// `name=value&…` of a table's fields, in their order.
@@ -157,7 +202,9 @@ mod tests {
 
     fn filled(template: Value, connect: &Connect, absent: Absent) -> Value {
         let template = JsonTemplate::parse("body", &template, &NAMES).unwrap();
-        template.fill(&Peer { connect, product: "" }, absent).unwrap().unwrap_or_default()
+        let peer = Peer { connect, product: "" };
+        let json = template.fill(&peer, absent).unwrap_or_else(|_| unreachable!("it is a text"));
+        serde_json::from_slice(&json).unwrap()
     }
 
     #[test]
@@ -183,6 +230,10 @@ mod tests {
         assert_eq!(of(Absent::Null), json!({"u": null, "m": "u=", "l": [null]}));
         assert_eq!(of(Absent::Empty), json!({"u": "", "m": "u=", "l": [""]}));
         assert_eq!(of(Absent::Omit), json!({"m": "u=", "l": []}));
+        let nothing = json!({"u": "${user_name}", "o": {}, "n": [[], "${password}", 1]});
+        assert_eq!(filled(nothing, &bare, Absent::Omit), json!({"o": {}, "n": [[], 1]}));
+        assert_eq!(filled(json!({"u": "${user_name}"}), &bare, Absent::Omit), json!({}));
+        assert_eq!(filled(json!("${user_name}"), &bare, Absent::Omit), Value::Null);
     }
 
     #[test]

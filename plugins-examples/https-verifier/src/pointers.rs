@@ -102,7 +102,7 @@ pub(crate) struct Field<'a> {
 pub(crate) fn find<'a>(body: &'a Value, pointers: &[String]) -> Result<Option<Field<'a>>, Error> {
     let mut found: Option<Field<'a>> = None;
     for pointer in pointers {
-        let Some(value) = body.pointer(pointer).filter(|value| !value.is_null()) else { continue };
+        let Some(value) = at(body, pointer).filter(|value| !value.is_null()) else { continue };
         match &found {
             None => found = Some(Field { pointer: pointer.clone(), value }),
             Some(first) if first.value == value => {}
@@ -114,6 +114,19 @@ pub(crate) fn find<'a>(body: &'a Value, pointers: &[String]) -> Result<Option<Fi
         }
     }
     Ok(found)
+}
+
+/// What stands at a pointer. Names without `~` are looked up as they are: the library's own way makes two
+/// texts of each.
+fn at<'a>(body: &'a Value, pointer: &str) -> Option<&'a Value> {
+    if pointer.contains('~') {
+        return body.pointer(pointer);
+    }
+    pointer.split('/').skip(1).try_fold(body, |value, name| match value {
+        Value::Object(fields) => fields.get(name),
+        Value::Array(_) => value.pointer(&format!("/{name}")),
+        _ => None,
+    })
 }
 
 impl<'a> Field<'a> {
@@ -231,6 +244,12 @@ mod tests {
         let at = |pointer: &str| find(&body, &[pointer.to_owned()]).unwrap();
         assert_eq!(at("/a/b~1c/1").unwrap().text().unwrap(), "x");
         assert!(at("/n").is_none() && at("/z").is_none());
+        let list = json!({"list": [{"x": "y"}]});
+        let at = |pointer: &str| find(&list, &[pointer.to_owned()]).unwrap();
+        assert_eq!(at("/list/0/x").unwrap().text().unwrap(), "y");
+        for nothing in ["/list/1", "/list/00", "/list/+0", "/list/x", "/list/0/x/y", "/list//"] {
+            assert!(at(nothing).is_none(), "{nothing}");
+        }
     }
 
     #[test]

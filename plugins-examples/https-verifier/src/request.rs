@@ -3,9 +3,11 @@
 use portreeve_guest::http::Request;
 use portreeve_guest::{Error, Refusal};
 
+use crate::ask::unix_seconds;
 use crate::body::fill_form;
 use crate::placeholder::Peer;
 use crate::settings::{Body, SIGNATURE_HEADERS, Settings};
+use crate::sign::{Signer, new_id};
 use crate::stop::{Stop, bad_credentials};
 use crate::template::{Template, percent_encoded};
 
@@ -35,10 +37,7 @@ pub(crate) fn request(settings: &Settings, peer: &Peer<'_>) -> Result<Request, S
 fn body(settings: &Settings, peer: &Peer<'_>) -> Result<Vec<u8>, Stop> {
     Ok(match &settings.body {
         Body::None => Vec::new(),
-        Body::Json(template) => {
-            let value = template.fill(peer, settings.absent)?.unwrap_or_default();
-            serde_json::to_vec(&value).map_err(Error::from)?
-        }
+        Body::Json(template) => template.fill(peer, settings.absent)?,
         Body::Form(fields) => fill_form(fields, peer)?.into_bytes(),
         Body::FormText(template) => {
             template.fill(peer, |value| Ok(percent_encoded(&value)))?.into_bytes()
@@ -59,23 +58,36 @@ fn header(name: &str, template: &Template, peer: &Peer<'_>) -> Result<String, Re
     Ok(value)
 }
 
-/// The request with the headers of a signature made now. A question keeps its `id`, however often
-/// it is asked.
-///
-/// # Errors
-/// None that happens.
-pub(crate) fn signed(
-    settings: &Settings,
-    request: &Request,
-    id: &str,
-    timestamp: u64,
-) -> Result<Request, Error> {
-    let Some(signer) = &settings.signer else { return Ok(request.clone()) };
-    let signature = signer.signature(id, timestamp, &request.body)?;
-    let [id_name, timestamp_name, signature_name] = SIGNATURE_HEADERS;
-    Ok(request
-        .clone()
-        .header(id_name, id)
-        .header(timestamp_name, timestamp.to_string())
-        .header(signature_name, signature))
+/// A request that may be sent more than once.
+pub(crate) struct Question<'a> {
+    request: &'a Request,
+    /// Who signs it, and the identifier that it keeps, however often it is asked.
+    signer: Option<(&'a Signer, String)>,
+}
+
+impl<'a> Question<'a> {
+    /// A question that is signed where the settings say so.
+    ///
+    /// # Errors
+    /// Where the gateway gives no random numbers.
+    pub(crate) fn new(settings: &'a Settings, request: &'a Request) -> Result<Self, Error> {
+        let signer = settings.signer.as_ref().map(|signer| Ok::<_, Error>((signer, new_id()?)));
+        Ok(Self { request, signer: signer.transpose()? })
+    }
+
+    /// The request, with the headers of a signature made now.
+    ///
+    /// # Errors
+    /// None that happens.
+    pub(crate) fn request(&self) -> Result<Request, Error> {
+        let request = self.request.clone();
+        let Some((signer, id)) = &self.signer else { return Ok(request) };
+        let timestamp = unix_seconds();
+        let signature = signer.signature(id, timestamp, &request.body)?;
+        let [id_name, timestamp_name, signature_name] = SIGNATURE_HEADERS;
+        Ok(request
+            .header(id_name, id.as_str())
+            .header(timestamp_name, timestamp.to_string())
+            .header(signature_name, signature))
+    }
 }

@@ -11,15 +11,25 @@ use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 use crate::http::{HttpError, Request, Response};
 
-/// Bytes that are read or written at a time.
+/// Bytes that are read at a time.
 const CHUNK_BYTES: u64 = 64 << 10;
+/// Bytes that are written at a time, as many as the interface takes.
+const WRITTEN_BYTES: usize = 4096;
 
 pub fn send(request: Request) -> Result<Response, HttpError> {
     let options = options(request.timeout)?;
     let (outgoing, body) = (outgoing(&request)?, request.body);
     let content = outgoing.body().map_err(|()| invalid("its body was taken"))?;
-    let response = handle(outgoing, options).map_err(|code| sort(&code))?;
-    write(content, &body)?;
+    let send = || handle(outgoing, options).map_err(|code| sort(&code));
+    let response = if body.len() <= WRITTEN_BYTES {
+        // Room for one part there is: the request is whole when it is sent, and nobody waits for its rest.
+        write(content, &body)?;
+        send()?
+    } else {
+        let response = send()?;
+        write(content, &body)?;
+        response
+    };
     response.subscribe().block();
     match response.get() {
         Some(Ok(Ok(response))) => read(response),
@@ -35,21 +45,7 @@ fn outgoing(request: &Request) -> Result<OutgoingRequest, HttpError> {
     let (authority, path) = rest.split_at(end);
     let path = path.split('#').next().unwrap_or_default();
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let headers = Fields::new();
-    let header = |name: &str, value: &[u8]| {
-        headers
-            .append(name, value)
-            .map_err(|error| HttpError::Invalid(format!("header {name}: {error}")))
-    };
-    for (name, value) in &request.headers {
-        header(name, value)?;
-    }
-    let has_length =
-        request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    if !request.body.is_empty() && !has_length {
-        header("content-length", request.body.len().to_string().as_bytes())?;
-    }
-    let outgoing = OutgoingRequest::new(headers);
+    let outgoing = OutgoingRequest::new(fields(request)?);
     let scheme = match scheme {
         "https" => Scheme::Https,
         "http" => Scheme::Http,
@@ -60,6 +56,25 @@ fn outgoing(request: &Request) -> Result<OutgoingRequest, HttpError> {
     outgoing.set_path_with_query(Some(&path)).map_err(|()| invalid("its path is none"))?;
     outgoing.set_method(&method(&request.method)).map_err(|()| invalid("its method is none"))?;
     Ok(outgoing)
+}
+
+/// The headers, handed over at once; one by one only where that tells which of them is wrong.
+fn fields(request: &Request) -> Result<Fields, HttpError> {
+    let mut headers = request.headers.clone();
+    let has_length = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    if !request.body.is_empty() && !has_length {
+        let length = request.body.len().to_string();
+        headers.push(("content-length".to_owned(), length.into_bytes()));
+    }
+    if let Ok(fields) = Fields::from_list(&headers) {
+        return Ok(fields);
+    }
+    let fields = Fields::new();
+    for (name, value) in &headers {
+        let wrong = |error| HttpError::Invalid(format!("header {name}: {error}"));
+        fields.append(name, value).map_err(wrong)?;
+    }
+    Ok(fields)
 }
 
 fn method(name: &str) -> Method {
@@ -89,7 +104,7 @@ fn options(timeout: Option<Duration>) -> Result<Option<RequestOptions>, HttpErro
 fn write(content: OutgoingBody, body: &[u8]) -> Result<(), HttpError> {
     let stream = content.write().map_err(|()| invalid("its body was taken"))?;
     // Where the request is refused nobody reads this; the response then says why.
-    let is_written = body.chunks(4096).all(|chunk| write_chunk(&stream, chunk));
+    let is_written = body.chunks(WRITTEN_BYTES).all(|chunk| write_chunk(&stream, chunk));
     drop(stream);
     if is_written {
         OutgoingBody::finish(content, None).map_err(|code| sort(&code))?;

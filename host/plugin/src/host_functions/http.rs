@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{Request, Response};
+use http::{Method, Request, Response, Uri};
 use url::Url;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
 use crate::bindings::portreeve::plugin::log::Level;
-use crate::capabilities::{has_credentials, is_http};
+use crate::capabilities::{HttpPolicy, has_credentials, is_http};
 use crate::host_functions::log::{CaptureSlot, write_line};
 use crate::version::Shared;
 
@@ -27,7 +27,12 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(shared: &Arc<Shared>, capture: &CaptureSlot) -> Self {
-        let hooks = Hooks { shared: Arc::clone(shared), capture: capture.clone(), requests: 0 };
+        let hooks = Hooks {
+            shared: Arc::clone(shared),
+            capture: capture.clone(),
+            requests: 0,
+            permitted: None,
+        };
         Self { context: WasiHttpCtx::new(), hooks }
     }
 
@@ -43,6 +48,8 @@ pub(crate) struct Hooks {
     capture: CaptureSlot,
     /// Requests of the call that runs.
     requests: u32,
+    /// The address of the last request that was permitted: most plugins ask one.
+    permitted: Option<(Uri, Url)>,
 }
 
 type Worker = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -64,7 +71,12 @@ impl WasiHttpHooks for Hooks {
         self.requests = self.requests.saturating_add(1);
         let checked = self.check(&request);
         shared.statistics.http_requests.fetch_add(1, Ordering::Relaxed);
-        let report = Report { asked: asked(&request), shared, capture };
+        let report = Report {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            shared,
+            capture,
+        };
         Box::new(async move {
             let response = match checked {
                 Ok((client, url)) => {
@@ -79,7 +91,8 @@ impl WasiHttpHooks for Hooks {
 
 /// Tells the log and the counters of what went wrong with one request.
 pub(super) struct Report {
-    asked: String,
+    method: Method,
+    uri: Uri,
     shared: Arc<Shared>,
     capture: CaptureSlot,
 }
@@ -93,24 +106,24 @@ impl Report {
             false => (&statistics.http_failed, "failed"),
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        let line = format!("HTTP {what}: {}: {}", self.asked, failure.why);
+        let line = format!("HTTP {what}: {}: {}", self.asked(), failure.why);
         // A path may hold a token that came from the settings.
         write_line(&self.shared, &self.capture, Level::Warn, &self.shared.masked(&line));
         failure.error
     }
-}
 
-/// A request as it may stand in the log: a query may hold secrets.
-fn asked<B>(request: &Request<B>) -> String {
-    let uri = request.uri();
-    let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.authority());
-    let host = host.and_then(|host| host.as_str().rsplit('@').next()).unwrap_or_default();
-    format!("{} {scheme}://{host}{}", request.method(), uri.path())
+    /// The request as it may stand in the log: a query may hold secrets.
+    fn asked(&self) -> String {
+        let Self { method, uri, .. } = self;
+        let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.authority());
+        let host = host.and_then(|host| host.as_str().rsplit('@').next()).unwrap_or_default();
+        format!("{method} {scheme}://{host}{}", uri.path())
+    }
 }
 
 impl Hooks {
     /// The address in its normal form, if a request may go there.
-    fn check<B>(&self, request: &Request<B>) -> Result<(Arc<Client>, Url), Failure> {
+    fn check<B>(&mut self, request: &Request<B>) -> Result<(Arc<Client>, Url), Failure> {
         let Some(client) = self.shared.http.clone() else {
             return Err(Failure::refusal(
                 Error::HttpRequestDenied,
@@ -125,21 +138,34 @@ impl Hooks {
             );
             return Err(Failure::refusal(Error::HttpRequestDenied, why));
         }
-        let invalid = |why: String| Failure::refusal(Error::HttpRequestUriInvalid, why);
-        let url = Url::parse(&request.uri().to_string())
-            .map_err(|error| invalid(format!("its address is no URL: {error}")))?;
-        if has_credentials(&url) || !is_http(&url) {
-            let why = "an address is scheme, host, port, path and query; put a password into the header Authorization";
-            return Err(invalid(why.to_owned()));
-        }
-        if request.method() == http::Method::CONNECT {
+        if request.method() == Method::CONNECT {
             let why = "CONNECT would make a tunnel, which no grant covers";
             return Err(Failure::refusal(Error::HttpRequestMethodInvalid, why));
         }
-        if !policy.permits(&url) {
-            let why = "the manifest does not grant it; `http` lists what it grants";
-            return Err(Failure::refusal(Error::HttpRequestDenied, why));
-        }
+        let url = match &self.permitted {
+            Some((uri, url)) if uri == request.uri() => url.clone(),
+            _ => {
+                let url = permitted(policy, request.uri())?;
+                self.permitted = Some((request.uri().clone(), url.clone()));
+                url
+            }
+        };
         Ok((client, url))
     }
+}
+
+/// The address in its normal form, if the grants cover it.
+fn permitted(policy: &HttpPolicy, uri: &Uri) -> Result<Url, Failure> {
+    let invalid = |why: String| Failure::refusal(Error::HttpRequestUriInvalid, why);
+    let url = Url::parse(&uri.to_string())
+        .map_err(|error| invalid(format!("its address is no URL: {error}")))?;
+    if has_credentials(&url) || !is_http(&url) {
+        let why = "an address is scheme, host, port, path and query; put a password into the header Authorization";
+        return Err(invalid(why.to_owned()));
+    }
+    if !policy.permits(&url) {
+        let why = "the manifest does not grant it; `http` lists what it grants";
+        return Err(Failure::refusal(Error::HttpRequestDenied, why));
+    }
+    Ok(url)
 }

@@ -1,11 +1,13 @@
 //! The client of one version of a plugin: its connections are its own, and so are its bounds.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use http_body::Frame;
@@ -127,14 +129,36 @@ impl Client {
         let (response, permit) =
             head.unwrap_or_else(|_| Err(self.late())).map_err(|failure| report.of(failure))?;
         let (parts, body) = Response::<reqwest::Body>::from(response).into_parts();
-        let (sender, parts_of_body) = mpsc::channel(PARTS_MAX);
-        let reading = Reading {
+        let mut reading = Reading {
             body,
             max: self.policy.response_bytes_max,
             read: 0,
             frame_timeout: options.between_bytes_timeout.unwrap_or(Duration::MAX),
             _permit: permit,
         };
+        let (first, end) = reading.at_hand();
+        let first = stream::iter(first.into_iter().map(Ok));
+        let body = match end {
+            Some(Ok(())) => StreamBody::new(first).boxed_unsync(),
+            Some(Err(failure)) => {
+                let end = stream::iter([Err(report.of(failure))]);
+                StreamBody::new(first.chain(end)).boxed_unsync()
+            }
+            None => {
+                StreamBody::new(first.chain(self.rest(reading, deadline, report))).boxed_unsync()
+            }
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// What of a body comes later, read by a task of its own, whether the guest takes it or not.
+    fn rest(
+        &self,
+        reading: Reading,
+        deadline: Instant,
+        report: Report,
+    ) -> impl Stream<Item = Result<Frame<Bytes>, Error>> + Send + use<> {
+        let (sender, parts) = mpsc::channel(PARTS_MAX);
         let late = self.late();
         let reader = AbortOnDropHandle::new(self.runtime.spawn(async move {
             // The last place is for the end: without it, the body is not whole.
@@ -143,8 +167,7 @@ impl Client {
             let end = read.unwrap_or(Err(late)).map_err(|failure| report.of(failure));
             drop(last.send(Part::End(end)));
         }));
-        let body = stream::unfold(Some((parts_of_body, reader)), next_part);
-        Ok(Response::from_parts(parts, StreamBody::new(body).boxed_unsync()))
+        stream::unfold(Some((parts, reader)), next_part)
     }
 
     fn late(&self) -> Failure {
@@ -173,7 +196,7 @@ impl Client {
             .body(body)
             .timeout(deadline.saturating_duration_since(Instant::now()))
             .send();
-        let asked = AbortOnDropHandle::new(self.runtime.spawn(request));
+        let asked = InRuntime { runtime: self.runtime.clone(), future: Box::pin(request) };
         // The guest may want it faster. Its time for the connection cannot be told apart here, so
         // that it counts until the first byte.
         let wanted = options.first_byte_timeout.map(|first_byte| {
@@ -182,9 +205,8 @@ impl Client {
         });
         let asked = timeout(wanted.unwrap_or(Duration::MAX), asked);
         match asked.await {
-            Ok(Ok(Ok(response))) => Ok((response, permit)),
-            Ok(Ok(Err(error))) => Err(sort(&error)),
-            Ok(Err(error)) => Err(Failure::other(Error::InternalError(None), error.to_string())),
+            Ok(Ok(response)) => Ok((response, permit)),
+            Ok(Err(error)) => Err(sort(&error)),
             Err(_) => {
                 let why = "no response in the time that the plugin wanted";
                 Err(Failure::other(Error::HttpResponseTimeout, why))
@@ -216,6 +238,23 @@ impl Client {
             false => Failure::other(Error::HttpProtocolError, error.to_string()),
         })?;
         Ok(body.to_bytes())
+    }
+}
+
+/// A future that is polled wherever it is waited for; the tasks, sockets and clocks that it makes are those of
+/// a runtime. A connection outlives the request that it was made for.
+struct InRuntime<F> {
+    runtime: Handle,
+    future: F,
+}
+
+impl<F: Future + Unpin> Future for InRuntime<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let _entered = this.runtime.enter();
+        Pin::new(&mut this.future).poll(cx)
     }
 }
 
@@ -252,31 +291,53 @@ struct Reading {
 }
 
 impl Reading {
+    /// The frames that are there already, and how the body ends where its end is, too: most bodies came
+    /// with the head and need nobody who waits for them.
+    fn at_hand(&mut self) -> (Vec<Frame<Bytes>>, Option<Result<(), Failure>>) {
+        let mut frames = Vec::new();
+        while frames.len() < PARTS_MAX {
+            match self.body.frame().now_or_never() {
+                Some(Some(frame)) => match self.take(frame) {
+                    Ok(frame) => frames.push(frame),
+                    Err(failure) => return (frames, Some(Err(failure))),
+                },
+                Some(None) => return (frames, Some(Ok(()))),
+                None => break,
+            }
+        }
+        (frames, None)
+    }
+
     /// Passes the frames on, until the end or until nobody wants them any more.
     async fn pass_on(mut self, parts: &mpsc::Sender<Part>) -> Result<(), Failure> {
         loop {
             let frame = match timeout(self.frame_timeout, self.body.frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Err(sort(&error)),
+                Ok(Some(frame)) => self.take(frame)?,
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     let why = "its response stopped for longer than the plugin wanted";
                     return Err(Failure::other(Error::ConnectionReadTimeout, why));
                 }
             };
-            self.read = self.read.saturating_add(frame.data_ref().map_or(0, Bytes::len));
-            if self.read > self.max {
-                let error = Error::HttpResponseBodySize(u64::try_from(self.max).ok());
-                let why = format!(
-                    "its response has more than {} bytes; http_client.response is the limit",
-                    self.max
-                );
-                return Err(Failure::refusal(error, why));
-            }
             if parts.send(Part::Frame(frame)).await.is_err() {
                 return Ok(());
             }
         }
+    }
+
+    /// Counts a frame against the limit.
+    fn take(&mut self, frame: reqwest::Result<Frame<Bytes>>) -> Result<Frame<Bytes>, Failure> {
+        let frame = frame.map_err(|error| sort(&error))?;
+        self.read = self.read.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+        if self.read <= self.max {
+            return Ok(frame);
+        }
+        let error = Error::HttpResponseBodySize(u64::try_from(self.max).ok());
+        let why = format!(
+            "its response has more than {} bytes; http_client.response is the limit",
+            self.max
+        );
+        Err(Failure::refusal(error, why))
     }
 }
 
