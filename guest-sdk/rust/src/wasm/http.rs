@@ -22,7 +22,7 @@ pub fn send(request: Request) -> Result<Response, HttpError> {
     let content = outgoing.body().map_err(|()| invalid("its body was taken"))?;
     let send = || handle(outgoing, options).map_err(|code| sort(&code));
     let response = if body.len() <= WRITTEN_BYTES {
-        // Room for one part there is: the request is whole when it is sent, and nobody waits for its rest.
+        // The host has room for one part: the request is whole when it is sent, and nobody waits for its rest.
         write(content, &body)?;
         send()?
     } else {

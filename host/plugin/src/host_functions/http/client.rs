@@ -241,8 +241,8 @@ impl Client {
     }
 }
 
-/// A future that is polled wherever it is waited for; the tasks, sockets and clocks that it makes are those of
-/// a runtime. A connection outlives the request that it was made for.
+/// A future that is polled wherever it is waited for, and makes its tasks, sockets and clocks in a runtime: a
+/// connection is used by others when the thread that asked for it has long gone on.
 struct InRuntime<F> {
     runtime: Handle,
     future: F,
