@@ -349,6 +349,14 @@ mod tests {
         while cpu_time() - first < time {}
     }
 
+    /// A task that computes for long and lets others have their turn.
+    async fn compute_in_turns(turns: u32) {
+        for _ in 0..turns {
+            compute(LONG_CPU * 2);
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// A guest with two ticks before `between` and one after it; then it tells the thread that it ended in.
     async fn guest(between: impl Fn() + Send) -> String {
         let mut computing = Computing::begin();
@@ -391,16 +399,10 @@ mod tests {
     async fn what_other_tasks_compute_is_not_the_guests() {
         let background = Background::start().unwrap();
         let are_long = AtomicBool::new(false);
-        let others = async {
-            for _ in 0..10 {
-                compute(LONG_CPU * 2);
-                tokio::task::yield_now().await;
-            }
-        };
         let here = thread_name();
         let call = background.call(&are_long, guest(|| {}));
         // One task, so that the two are polled in turn in this thread.
-        let (ended_in, ()) = tokio::join!(call, others);
+        let (ended_in, ()) = tokio::join!(call, compute_in_turns(10));
         assert_eq!(ended_in.unwrap(), here);
     }
 
@@ -419,13 +421,7 @@ mod tests {
             }
             thread_name()
         });
-        let others = async {
-            for _ in 0..10 {
-                compute(LONG_CPU * 2);
-                tokio::task::yield_now().await;
-            }
-        };
-        let (ended_in, ()) = tokio::join!(call, others);
+        let (ended_in, ()) = tokio::join!(call, compute_in_turns(10));
         assert_eq!(ended_in.unwrap(), here);
         assert!(!are_long.load(Ordering::Relaxed));
     }
@@ -435,14 +431,7 @@ mod tests {
     async fn a_guest_that_waits_in_the_background_is_no_long_one() {
         let background = Background::start().unwrap();
         let are_long = AtomicBool::new(true);
-        let others = (0..4).map(|_| {
-            background.call(&are_long, async {
-                for _ in 0..50 {
-                    compute(LONG_CPU * 2);
-                    tokio::task::yield_now().await;
-                }
-            })
-        });
+        let others = (0..4).map(|_| background.call(&are_long, compute_in_turns(50)));
         let others: Vec<_> = others.collect();
         let call = background.call(&are_long, async {
             let mut computing = Computing::begin();
